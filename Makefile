@@ -1,0 +1,96 @@
+# bunc: `make demo` sets everything up and runs a container; `make test` runs every test.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUN := node_modules/bun/bin/bun.exe
+VERSION := $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+CC ?= gcc
+WARN := -Wall -Wextra -Werror
+CFLAGS := -O2 -std=gnu17 -D_GNU_SOURCE $(WARN)
+# No libc, no stack protector (it needs thread-local storage), nothing gcc could turn into a call of memcpy by itself.
+INIT_CFLAGS := $(CFLAGS) -Os -ffreestanding -fno-builtin -fno-tree-loop-distribute-patterns -fno-stack-protector \
+	-fno-asynchronous-unwind-tables -fPIE
+INIT_LDFLAGS := -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noseparate-code,-z,norelro,--build-id=none,-s
+INIT_MAX := 32768
+
+INTERP := c/interp.c c/mkpath.c c/hook.c c/files.c c/clone.S
+C_HEADERS := c/bunc.h c/interp.h c/sys.h
+TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
+GEN := src/linux/abi.gen.ts build/libbunc.ts
+APT := busybox-static libseccomp-dev clang-format runc crun redis-server uidmap bats hyperfine strace \
+	golang-github-containers-common
+
+.PHONY: build demo test test-unit test-integration lint format bench install clean deps apt npm
+
+build: bunc
+
+# --- what must be installed ------------------------------------------------------------------------------------------
+
+deps: apt npm
+
+apt:
+	@missing=; for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing from Debian:$$missing"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+npm: $(BUN)
+
+# The package's install script puts the binary in place; npm may be told not to run scripts, so it is run here if need be.
+$(BUN): package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@$(BUN) --version >/dev/null 2>&1 || (cd node_modules/bun && node install.js)
+	@touch $(BUN)
+
+# --- C ---------------------------------------------------------------------------------------------------------------
+
+build/bunc-init: $(INTERP) c/init.c $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(INIT_CFLAGS) $(FAULTS) $(INIT_LDFLAGS) -o $@ $(filter %.c %.S,$^)
+	@test $$(stat -c %s $@) -lt $(INIT_MAX) || { echo "$@ is larger than $(INIT_MAX) bytes"; exit 1; }
+
+build/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/bunc-init
+	$(CC) $(CFLAGS) $(FAULTS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -DBUNC_INIT_PATH='"build/bunc-init"' -o $@ \
+		$(filter %.c %.S,$^)
+
+build/faults/bunc-init: $(INTERP) c/init.c $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(INIT_CFLAGS) -DBUNC_FAULTS $(INIT_LDFLAGS) -o $@ $(filter %.c %.S,$^)
+
+build/faults/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/faults/bunc-init
+	$(CC) $(CFLAGS) -DBUNC_FAULTS -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none \
+		-DBUNC_INIT_PATH='"build/faults/bunc-init"' -o $@ $(filter %.c %.S,$^)
+
+build/libbunc-seccomp.so: c/libseccomp-bunc.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -o $@ $< \
+		-Wl,-Bstatic -lseccomp -Wl,-Bdynamic -Wl,--exclude-libs,ALL
+
+src/linux/abi.gen.ts: c/abi.c c/bunc.h scripts/abi.ts $(BUN)
+	@mkdir -p build
+	$(CC) $(CFLAGS) -c -o build/abi.o c/abi.c
+	objcopy -O binary -j bunc_abi build/abi.o build/abi.bin
+	$(BUN) scripts/abi.ts build/abi.bin > $@
+
+# A library travels in the program's own text: reading an embedded file costs more than decoding this.
+build/%.ts: build/%.so
+	@mkdir -p $(@D)
+	@printf '// Generated: %s, base64.\nexport default "%s";\n' '$<' "$$(base64 -w0 $<)" > $@
+
+# --- the executable ----------------------------------------------------------------------------------------------------
+
+BUN_BUILD = $(BUN) build --compile --minify --bytecode --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
+	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"'
+
+bunc: $(GEN) $(TS_SOURCES) build/libbunc-seccomp.so $(BUN)
+	$(BUN_BUILD) src/main.ts --outfile build/bunc.tmp
+	mv build/bunc.tmp $@
+
+# The same with fault injection compiled in, for test/fault only.
+build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) build/libbunc-seccomp.so $(BUN)
+	$(BUN_BUILD) --conditions=faults src/main.ts --outfile build/bunc-faults.tmp
+	mv build/bunc-faults.tmp $@

@@ -1,0 +1,389 @@
+/*
+ * The interpreter of launch programs: executes one operation after the other and stops at the first failure
+ * that the program does not tolerate. It decides nothing: every path, flag and order comes from TypeScript.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <linux/prctl.h>
+#include <linux/netlink.h>
+#include <linux/sched.h>
+#include "interp.h"
+#include "sys.h"
+
+int bunc_load(uint8_t *base, size_t size)
+{
+	struct bunc_part *part = (struct bunc_part *)base;
+	if (size < sizeof(*part) || part->magic != BUNC_MAGIC || part->size != size)
+		return -EINVAL;
+	if (size > BUNC_MAX_PART)
+		return -EFBIG;
+	uint64_t want = sizeof(*part) + (uint64_t)part->nops * sizeof(struct bunc_op) +
+			(uint64_t)part->nrelocs * sizeof(uint32_t) + part->data_size;
+	if (want != size)
+		return -EINVAL;
+	struct bunc_op *ops = (struct bunc_op *)(part + 1);
+	uint32_t *relocs = (uint32_t *)(ops + part->nops);
+	uint8_t *data = (uint8_t *)(relocs + part->nrelocs);
+	for (uint32_t i = 0; i < part->nrelocs; i++) {
+		uint64_t word;
+		if ((uint64_t)relocs[i] + sizeof(word) > part->data_size)
+			return -EINVAL;
+		__builtin_memcpy(&word, data + relocs[i], sizeof(word));
+		if (word > part->data_size)
+			return -EINVAL;
+		word += (uintptr_t)data;
+		__builtin_memcpy(data + relocs[i], &word, sizeof(word));
+	}
+	for (uint32_t i = 0; i < part->nops; i++) {
+		struct bunc_op *op = &ops[i];
+		if (op->slot != BUNC_NO_SLOT && op->slot >= BUNC_SLOTS)
+			return -EINVAL;
+		if (op->log_slot > BUNC_SLOTS)
+			return -EINVAL;
+		for (int a = 0; a < 6; a++) {
+			unsigned int tag = (op->tags >> (4 * a)) & 15;
+			if (tag == BUNC_ARG_DATA) {
+				if (op->args[a] > part->data_size)
+					return -EINVAL;
+				op->args[a] += (uintptr_t)data;
+			} else if (tag == BUNC_ARG_SLOT) {
+				if (op->args[a] >= BUNC_SLOTS)
+					return -EINVAL;
+			} else if (tag != BUNC_ARG_IMM) {
+				return -EINVAL;
+			}
+		}
+	}
+	return 0;
+}
+
+void bunc_say(struct bunc_state *state, const char *text, size_t size)
+{
+	size_t room = BUNC_TEXT_MAX - state->text_size;
+	if (size > room)
+		size = room;
+	memcpy(state->text + state->text_size, text, size);
+	state->text_size += (uint32_t)size;
+}
+
+long bunc_write_all(int fd, const void *bytes, size_t size)
+{
+	const char *from = bytes;
+	while (size) {
+		long n = sys3(__NR_write, fd, from, size);
+		if (n == -EINTR)
+			continue;
+		if (n < 0)
+			return n;
+		if (n == 0)
+			return -EIO;
+		from += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+long bunc_send_fd(int sock, int fd, const void *bytes, size_t size)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	memset(&control, 0, sizeof(control));
+	if (fd >= 0) {
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	long n;
+	do
+		n = sys3(__NR_sendmsg, sock, &msg, MSG_NOSIGNAL);
+	while (n == -EINTR);
+	if (n < 0)
+		return n;
+	return (size_t)n == size ? 0 : bunc_write_all(sock, (const char *)bytes + n, size - (size_t)n);
+}
+
+long bunc_send_event(int sock, const struct bunc_event *event, const char *text, int fd)
+{
+	struct {
+		struct bunc_event event;
+		char text[BUNC_TEXT_MAX];
+	} message;
+	message.event = *event;
+	if (event->text_size > BUNC_TEXT_MAX)
+		return -EINVAL;
+	memcpy(message.text, text, event->text_size);
+	return bunc_send_fd(sock, fd, &message, sizeof(*event) + event->text_size);
+}
+
+static long report(struct bunc_state *state, uint32_t kind, uint32_t index, uint32_t what, int64_t value)
+{
+	struct bunc_event event = {.kind = kind, .index = index, .event = what, .value = value};
+	return bunc_send_event(state->sync_fd, &event, "", -1);
+}
+
+/* A candidate that is a directory or not executable decides the error only if no other one is found, as in
+ * Go. */
+static long look_path(const char *candidates)
+{
+	long error = -ENOENT;
+	for (const char *c = candidates; *c; c += bunc_strlen(c) + 1) {
+		struct stat st;
+		long r = sys4(__NR_newfstatat, AT_FDCWD, c, &st, 0);
+		if (r == 0 && S_ISDIR(st.st_mode))
+			r = -EISDIR;
+		if (r == 0) {
+			r = sys4(__NR_faccessat2, AT_FDCWD, c, 1 /* X_OK */, AT_EACCESS);
+			/* faccessat answers EACCES for want of any x bit, also to root. */
+			if (r == 0)
+				return (long)(uintptr_t)c;
+		}
+		if (r != -ENOENT && r != -ENOTDIR)
+			error = r;
+		else if (error == -ENOENT)
+			error = r;
+	}
+	return error;
+}
+
+static long patch(void *where, uint64_t size, uint64_t and, uint64_t or)
+{
+	if (size == 4) {
+		uint32_t word;
+		memcpy(&word, where, sizeof(word));
+		word = (word & (uint32_t) and) | (uint32_t) or ;
+		memcpy(where, &word, sizeof(word));
+	} else if (size == 8) {
+		uint64_t word;
+		memcpy(&word, where, sizeof(word));
+		word = (word & and) | or ;
+		memcpy(where, &word, sizeof(word));
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static long load_word(const void *where, uint64_t size)
+{
+	uint64_t word = 0;
+	if (size != 1 && size != 2 && size != 4 && size != 8)
+		return -EINVAL;
+	memcpy(&word, where, size); /* both architectures are little endian */
+	return (long)(word & INT64_MAX);
+}
+
+static long drop_bounding(uint64_t keep, uint64_t last)
+{
+	for (uint64_t cap = 0; cap <= last; cap++) {
+		if (keep >> cap & 1)
+			continue;
+		long r = sys2(__NR_prctl, PR_CAPBSET_DROP, cap);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static long check_cwd(void)
+{
+	char path[4096];
+	long n = sys2(__NR_getcwd, path, sizeof(path));
+	if (n < 0)
+		return n;
+	/* The kernel writes "(unreachable)..." for a directory outside of the root. */
+	return path[0] == '/' ? 0 : -ENOENT;
+}
+
+static long netlink(int sock, const void *message, size_t size)
+{
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr error;
+		char rest[4096];
+	} answer;
+	long n = sys6(__NR_sendto, sock, (long)message, (long)size, 0, 0, 0);
+	if (n < 0)
+		return n;
+	do
+		n = sys6(__NR_recvfrom, sock, (long)&answer, sizeof(answer), 0, 0, 0);
+	while (n == -EINTR);
+	if (n < 0)
+		return n;
+	if ((size_t)n < sizeof(answer.head) + sizeof(answer.error) || answer.head.nlmsg_type != NLMSG_ERROR)
+		return -EPROTO;
+	return answer.error.error;
+}
+
+static long write_at(int dir, const char *path, long flags, const void *bytes, size_t size)
+{
+	long fd = sys4(__NR_openat, dir, path, flags, 0);
+	if (fd < 0)
+		return fd;
+	/* One write: files of /proc, /sys and cgroupfs take a value only whole. */
+	long n;
+	do
+		n = sys3(__NR_write, fd, bytes, size);
+	while (n == -EINTR);
+	sys1(__NR_close, fd);
+	return n < 0 ? n : (size_t)n == size ? 0 : -EIO;
+}
+
+static void reset_signals(void)
+{
+	/* struct kernel_sigaction, all zero: SIG_DFL, no flags, empty mask. SIGKILL and SIGSTOP refuse; fine.
+	 */
+	uint64_t action[4] = {0, 0, 0, 0};
+	uint64_t none = 0;
+	for (int s = 1; s <= 64; s++)
+		sys4(__NR_rt_sigaction, s, action, 0, 8);
+	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+}
+
+/* Only for init, which has one thread and owns all its memory: an ordinary fork, but with the same parent. */
+static long fork_on(struct bunc_state *state, uint64_t flags)
+{
+	struct clone_args args;
+	memset(&args, 0, sizeof(args));
+	args.flags = flags | CLONE_PARENT;
+	long pid = sys2(__NR_clone3, &args, sizeof(args));
+	if (pid <= 0)
+		return pid;
+	report(state, BUNC_EVENT_FORKED, 0, 0, pid);
+	for (;;)
+		sys1(__NR_exit_group, 0);
+}
+
+static long composite(const struct bunc_op *op, struct bunc_state *state, uint32_t index, const uint64_t *a)
+{
+	switch (op->code) {
+	case BUNC_OP_REPORT:
+	case BUNC_OP_PART:
+		return report(state, BUNC_EVENT_STAGE, index, (uint32_t)a[0], (int64_t)a[1]);
+	case BUNC_OP_MKPATH:
+		return bunc_mkpath((int)a[0], (const char *)a[1], (int)a[2], (unsigned int)a[3]);
+	case BUNC_OP_SENDFD:
+		return bunc_send_fd((int)a[0], (int)a[1], (const void *)a[2], a[3]);
+	case BUNC_OP_HOOK:
+		return bunc_hook(state, (const struct bunc_hook *)a[0]);
+	case BUNC_OP_LOOKPATH:
+		return look_path((const char *)a[0]);
+	case BUNC_OP_HOME:
+		return bunc_home((const char *)a[0], a[1], (char *)a[2], a[3]);
+	case BUNC_OP_COPYUP:
+		return bunc_copy_up((int)a[0], (int)a[1], 0);
+	case BUNC_OP_EXPECT:
+		return (a[0] & a[1]) == a[2] ? 0 : -(long)a[3];
+	case BUNC_OP_PATCH:
+		return patch((void *)a[0], a[1], a[2], a[3]);
+	case BUNC_OP_LOAD:
+		return load_word((const void *)a[0], a[1]);
+	case BUNC_OP_DROP_BOUNDING:
+		return drop_bounding(a[0], a[1]);
+	case BUNC_OP_CHECK_CWD:
+		return check_cwd();
+	case BUNC_OP_FORK:
+		return fork_on(state, a[0]);
+	case BUNC_OP_NETLINK:
+		return netlink((int)a[0], (const void *)a[1], a[2]);
+	case BUNC_OP_WRITE:
+		return bunc_write_all((int)a[0], (const void *)a[1], a[2]);
+	case BUNC_OP_WRITE_AT:
+		return write_at((int)a[0], (const char *)a[1], (long)a[2], (const void *)a[3], a[4]);
+	case BUNC_OP_ERRORS_TO:
+		state->error_fd = (int)a[0];
+		return 0;
+	case BUNC_OP_RESET_SIGNALS:
+		reset_signals();
+		return 0;
+	default:
+		return -ENOSYS;
+	}
+}
+
+/* An fscontext keeps the kernel's own words about what it refused; they are worth more than the errno. */
+static void read_fs_log(struct bunc_state *state, int fd)
+{
+	char line[256];
+	for (int i = 0; i < 4; i++) {
+		long n = sys3(__NR_read, fd, line, sizeof(line));
+		if (n <= 0)
+			return;
+		if (state->text_size)
+			bunc_say(state, "; ", 2);
+		/* "e tmpfs: ...": the letter is the level. */
+		size_t skip = n > 2 && line[1] == ' ' ? 2 : 0;
+		while (n > 0 && line[n - 1] == '\n')
+			n--;
+		bunc_say(state, line + skip, (size_t)n - skip);
+	}
+}
+
+static int tolerated(uint8_t spec, long error)
+{
+	return spec == BUNC_ERR_ANY || (spec != BUNC_ERR_NONE && spec == error);
+}
+
+enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state)
+{
+	struct bunc_part *part = (struct bunc_part *)base;
+	struct bunc_op *ops = (struct bunc_op *)(part + 1);
+	for (uint32_t i = 0; i < part->nops; i++) {
+		struct bunc_op *op = &ops[i];
+		uint32_t index = part->first + i;
+		uint64_t a[6];
+		for (int k = 0; k < 6; k++)
+			a[k] = ((op->tags >> (4 * k)) & 15) == BUNC_ARG_SLOT
+				   ? (uint64_t)state->slots[op->args[k]]
+				   : op->args[k];
+		long r;
+		state->text_size = 0;
+#ifdef BUNC_FAULTS
+		if (part->fail_at == index + 1)
+			r = -(long)part->fail_errno;
+		else
+#endif
+		    if (op->code >= BUNC_OP_FIRST)
+			r = composite(op, state, index, a);
+		else
+			do
+				r = sys6(op->code, (long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4],
+					 (long)a[5]);
+			while (r == -EINTR);
+		if (op->slot != BUNC_NO_SLOT)
+			state->slots[op->slot] = r;
+		if (r >= 0 || r < -4095) {
+			if (op->code == BUNC_OP_PART)
+				return BUNC_NEXT_PART;
+			i += op->ok_skip;
+			continue;
+		}
+#ifdef BUNC_FAULTS
+		if (part->fail_at == index + 1) {
+			/* An injected failure is never tolerated: the walk over N tests every operation. */
+		} else
+#endif
+		    if (tolerated(op->err1, -r)) {
+			i += op->skip1;
+			continue;
+		} else if (tolerated(op->err2, -r)) {
+			i += op->skip2;
+			continue;
+		}
+		if (op->log_slot)
+			read_fs_log(state, (int)state->slots[op->log_slot - 1]);
+		state->error = (int32_t)-r;
+		state->index = index;
+		return BUNC_FAILED;
+	}
+	return BUNC_DONE;
+}

@@ -6,7 +6,9 @@
  * This file is the one definition of the binary formats it shares with src/seccomp/native.ts;
  * bunc_seccomp_layout() tells their sizes and offsets, and a test compares them with the encoder's.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,0 +1,104 @@
+/**
+ * The binding to libbunc.so: one foreign function that takes a system call number or one of enum bunc_call and
+ * answers with a value >= 0 or -errno. The library is loaded from a memfd: never from a path that another user could
+ * write to, and nothing is left in /tmp (bun.md F2).
+ */
+import { dlopen, type FFIFunction, ptr } from "bun:ffi";
+import image from "#libbunc";
+import { MFD_CLOEXEC, SYS_memfd_create, SYS_write } from "./abi.gen.ts";
+
+const SIGNATURE: FFIFunction = {
+  args: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"],
+  returns: "i64_fast",
+};
+
+type Foreign = (
+  call: number,
+  a: number | bigint,
+  b: number | bigint,
+  c: number | bigint,
+  d: number | bigint,
+  e: number | bigint,
+  f: number | bigint,
+) => number | bigint;
+
+let foreign: Foreign | undefined;
+
+/** Puts the bytes of a shared library into a memfd; gives a path that dlopen takes. */
+export function memfdPath(name: string, bytes: Uint8Array): string {
+  const libc = dlopen("libc.so.6", { syscall: SIGNATURE }).symbols.syscall as unknown as Foreign;
+  const fd = Number(libc(SYS_memfd_create, ptr(cstring(name)), MFD_CLOEXEC, 0, 0, 0, 0));
+  if (fd < 0 || Number(libc(SYS_write, fd, ptr(bytes), bytes.length, 0, 0, 0)) !== bytes.length) {
+    throw new Error(
+      `cannot load the embedded ${name} from memory (memfd_create refused; see sysctl vm.memfd_noexec)`,
+    );
+  }
+  return `/proc/self/fd/${fd}`;
+}
+
+function load(): Foreign {
+  const path = memfdPath("libbunc", Uint8Array.fromBase64(image));
+  foreign = dlopen(path, { bunc: SIGNATURE }).symbols.bunc as unknown as Foreign;
+  return foreign;
+}
+
+/** An argument of a system call: a number, or memory whose address is passed. */
+export type SysArg = number | bigint | Uint8Array | string;
+
+/**
+ * Makes a system call (or one of BUNC_CALL_*). Strings become NUL-terminated bytes, typed arrays their address.
+ * The result is the kernel's: -errno on failure. Memory must stay referenced by the caller while the kernel may use it.
+ */
+export function sys(
+  call: number,
+  a: SysArg = 0,
+  b: SysArg = 0,
+  c: SysArg = 0,
+  d: SysArg = 0,
+  e: SysArg = 0,
+  f: SysArg = 0,
+): number {
+  const fn = foreign ?? load();
+  // The array keeps the bytes of strings alive until the call is over.
+  const kept: Uint8Array[] = [];
+  return Number(
+    fn(
+      call,
+      address(a, kept),
+      address(b, kept),
+      address(c, kept),
+      address(d, kept),
+      address(e, kept),
+      address(f, kept),
+    ),
+  );
+}
+
+function address(arg: SysArg, kept: Uint8Array[]): number | bigint {
+  if (typeof arg === "number" || typeof arg === "bigint") return arg;
+  const bytes = typeof arg === "string" ? cstring(arg) : arg;
+  if (bytes.length === 0) return 0;
+  kept.push(bytes);
+  return ptr(bytes);
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** UTF-8 with a terminating NUL. A NUL inside is the caller's mistake and is refused. */
+export function cstring(text: string): Uint8Array {
+  if (text.includes("\0")) throw new Error(`a NUL byte in ${JSON.stringify(text.slice(0, 60))}`);
+  const bytes = new Uint8Array(text.length * 3 + 1);
+  const { written } = encoder.encodeInto(text, bytes);
+  return bytes.subarray(0, written + 1);
+}
+
+/** UTF-8 bytes as text; invalid sequences become U+FFFD. */
+export function text(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}
+
+/** Text as UTF-8 bytes. */
+export function bytesOf(value: string): Uint8Array {
+  return encoder.encode(value);
+}

@@ -3,13 +3,13 @@
  * answers with a value >= 0 or -errno. The library is loaded from a memfd: never from a path that another user could
  * write to, and nothing is left in /tmp (bun.md F2).
  */
-import { dlopen, type FFIFunction, ptr } from "bun:ffi";
+import { dlopen, type FFIFunction, FFIType, ptr } from "bun:ffi";
 import image from "#libbunc";
 import { MFD_CLOEXEC, SYS_memfd_create, SYS_write } from "./abi.gen.ts";
 
 const SIGNATURE: FFIFunction = {
   args: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"],
-  returns: "i64_fast",
+  returns: FFIType.i64_fast,
 };
 
 type Foreign = (

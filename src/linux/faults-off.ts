@@ -1,0 +1,2 @@
+/** An ordinary build injects no faults. */
+export const faults = false;

@@ -1,0 +1,2 @@
+/** The build for test/fault. */
+export const faults = true;

@@ -1,0 +1,91 @@
+/** Files through libbunc: importing node:fs would cost a command a millisecond (bun.md F12). */
+import { BuncError } from "../errors.ts";
+import {
+  AT_FDCWD,
+  BUNC_CALL_READ_FILE,
+  EINTR,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_WRONLY,
+  SYS_close,
+  SYS_openat,
+  SYS_renameat,
+  SYS_unlinkat,
+  SYS_write,
+} from "./abi.gen.ts";
+import { errnoName, errnoText } from "./errno.ts";
+import { bytesOf, sys, text } from "./lib.ts";
+
+/** The error of a system call on a path, in Go's form: `open /x: no such file or directory`. */
+export function pathError(call: string, path: string, result: number): BuncError {
+  const errno = -result;
+  return new BuncError(`${call} ${path}: ${errnoText(errno)}`, {
+    code: "host",
+    syscall: call,
+    errno: errnoName(errno),
+  });
+}
+
+/** All bytes of a file, or -errno; -EFBIG is not answered: what lies beyond `max` bytes is cut off. */
+export function readBytes(path: string, max = 64 << 20, dir = AT_FDCWD): Uint8Array | number {
+  let size = 16384;
+  for (;;) {
+    const buffer = new Uint8Array(size);
+    const n = sys(BUNC_CALL_READ_FILE, dir, path, buffer, size);
+    if (n < 0) return n;
+    if (n < size || size >= max) return buffer.subarray(0, n);
+    size = Math.min(size * 4, max);
+  }
+}
+
+/** A file as text, or -errno. */
+export function readText(path: string, max?: number): string | number {
+  const bytes = readBytes(path, max);
+  return typeof bytes === "number" ? bytes : text(bytes);
+}
+
+/** Writes all bytes to a descriptor over short writes; 0 or -errno. */
+export function writeAll(fd: number, bytes: Uint8Array): number {
+  let rest = bytes;
+  while (rest.length) {
+    const n = sys(SYS_write, fd, rest, rest.length);
+    if (n === -EINTR) continue;
+    if (n < 0) return n;
+    rest = rest.subarray(n);
+  }
+  return 0;
+}
+
+/** Writes a file that did not exist; 0 or -errno (-EEXIST). */
+export function writeNew(path: string, bytes: Uint8Array | string, mode: number): number {
+  const fd = sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+  if (fd < 0) return fd;
+  const result = writeAll(fd, typeof bytes === "string" ? bytesOf(bytes) : bytes);
+  sys(SYS_close, fd);
+  return result;
+}
+
+/** Writes to a file that exists already (of /proc, of a cgroup) in one write; 0 or -errno. */
+export function writeExisting(path: string, value: string): number {
+  const fd = sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  const bytes = bytesOf(value);
+  const n = bytes.length ? sys(SYS_write, fd, bytes, bytes.length) : 0;
+  sys(SYS_close, fd);
+  return n < 0 ? n : 0;
+}
+
+/**
+ * Replaces a file as a whole: readers see the old content or the new, never a part. The temporary name is
+ * `.<name>` beside it, as runc does for pid files. 0 or -errno.
+ */
+export function writeAtomic(path: string, bytes: Uint8Array | string, mode: number): number {
+  const slash = path.lastIndexOf("/");
+  const temp = `${path.slice(0, slash + 1)}.${path.slice(slash + 1)}`;
+  sys(SYS_unlinkat, AT_FDCWD, temp, 0);
+  let result = writeNew(temp, bytes, mode);
+  if (result === 0) result = sys(SYS_renameat, AT_FDCWD, temp, AT_FDCWD, path);
+  if (result < 0) sys(SYS_unlinkat, AT_FDCWD, temp, 0);
+  return result;
+}

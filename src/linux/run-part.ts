@@ -1,0 +1,51 @@
+/** Running a part of a launch program in this process: what the parent does (cgroups, ids, hooks) is a program too. */
+import { encodePart } from "../launch/encode.ts";
+import { opFailure } from "../launch/failure.ts";
+import type { Part, Slot } from "../launch/program.ts";
+import { BUNC_CALL_RUN, bunc_state_ as STATE, sizeof_ } from "./abi.gen.ts";
+import { faultOf } from "./faults.ts";
+import { sys } from "./lib.ts";
+
+/** The state of a program that runs in this process; slots live as long as it does. */
+export class HostState {
+  readonly bytes = new Uint8Array(sizeof_.bunc_state);
+  private readonly view = new DataView(this.bytes.buffer);
+  /** Operations that earlier parts held: the index of the next one in the whole program. */
+  next = 0;
+
+  /** What a slot holds; -errno after a tolerated failure. */
+  get(slot: Slot): number {
+    return Number(this.view.getBigInt64(STATE.slots + slot.index * 8, true));
+  }
+
+  set(slot: Slot, value: number): void {
+    this.view.setBigInt64(STATE.slots + slot.index * 8, BigInt(value), true);
+  }
+
+  /** Index and text of the failure that BUNC_CALL_RUN answered with. */
+  failure(): { index: number; text: Uint8Array } {
+    const size = this.view.getUint32(STATE.text_size, true);
+    return {
+      index: this.view.getUint32(STATE.index, true),
+      text: this.bytes.slice(STATE.text, STATE.text + size),
+    };
+  }
+}
+
+/**
+ * Executes a part here, in order, until it is done.
+ *
+ * @throws BuncError naming the operation that failed.
+ */
+export function runPart(part: Part, state: HostState = new HostState()): HostState {
+  if (part.ops.length === 0) return state;
+  const first = state.next;
+  state.next += part.ops.length;
+  const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops.length) });
+  const result = sys(BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
+  if (result < 0) {
+    const { index, text } = state.failure();
+    throw opFailure(part.ops[index - first]!, -result, text);
+  }
+  return state;
+}

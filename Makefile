@@ -41,7 +41,7 @@ apt:
 npm: $(BUN)
 
 # The package's install script puts the binary in place; npm may be told not to run scripts, so it is run here if need be.
-$(BUN): package.json package-lock.json
+$(BUN): package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	@$(BUN) --version >/dev/null 2>&1 || (cd node_modules/bun && node install.js)
 	@touch $(BUN)

@@ -79,7 +79,7 @@ enum bunc_op_code {
 	BUNC_OP_PATCH,
 	/* (address, size 1, 2, 4 or 8): the word there. */
 	BUNC_OP_LOAD,
-	/* (keep mask, last capability): drop all others from the bounding set. */
+	/* (keep mask): drop all other capabilities that this kernel knows from the bounding set. */
 	BUNC_OP_DROP_BOUNDING,
 	/* (path): fail with ENOENT unless the working directory lies below the root (CVE-2024-21626). */
 	BUNC_OP_CHECK_CWD,
@@ -98,9 +98,6 @@ enum bunc_op_code {
 	BUNC_OP_RESET_SIGNALS,
 	BUNC_OP_LAST,
 };
-
-#define BUNC_MKPATH_DIR 0
-#define BUNC_MKPATH_FILE 1
 
 #define BUNC_EHOOK 200 /* beyond every errno: the hook ended, and not with 0 */
 

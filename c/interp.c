@@ -182,12 +182,15 @@ static long load_word(const void *where, uint64_t size)
 	return (long)(word & INT64_MAX);
 }
 
-static long drop_bounding(uint64_t keep, uint64_t last)
+static long drop_bounding(uint64_t keep)
 {
-	for (uint64_t cap = 0; cap <= last; cap++) {
+	for (int cap = 0; cap < 64; cap++) {
 		if (keep >> cap & 1)
 			continue;
 		long r = sys2(__NR_prctl, PR_CAPBSET_DROP, cap);
+		/* Beyond the last capability that this kernel knows. */
+		if (r == -EINVAL && cap > 0)
+			return 0;
 		if (r < 0)
 			return r;
 	}
@@ -270,7 +273,7 @@ static long composite(const struct bunc_op *op, struct bunc_state *state, uint32
 	case BUNC_OP_PART:
 		return report(state, BUNC_EVENT_STAGE, index, (uint32_t)a[0], (int64_t)a[1]);
 	case BUNC_OP_MKPATH:
-		return bunc_mkpath((int)a[0], (const char *)a[1], (int)a[2], (unsigned int)a[3]);
+		return bunc_mkpath((int)a[0], (const char *)a[1], (unsigned int)a[2], (unsigned int)a[3]);
 	case BUNC_OP_SENDFD:
 		return bunc_send_fd((int)a[0], (int)a[1], (const void *)a[2], a[3]);
 	case BUNC_OP_HOOK:
@@ -288,7 +291,7 @@ static long composite(const struct bunc_op *op, struct bunc_state *state, uint32
 	case BUNC_OP_LOAD:
 		return load_word((const void *)a[0], a[1]);
 	case BUNC_OP_DROP_BOUNDING:
-		return drop_bounding(a[0], a[1]);
+		return drop_bounding(a[0]);
 	case BUNC_OP_CHECK_CWD:
 		return check_cwd();
 	case BUNC_OP_FORK:

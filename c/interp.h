@@ -27,7 +27,7 @@ long bunc_write_all(int fd, const void *bytes, size_t size);
 long bunc_send_fd(int sock, int fd, const void *bytes, size_t size);
 
 /* Composites with a file of their own; each gives a value >= 0 or -errno. */
-long bunc_mkpath(int root, const char *path, int kind, unsigned int mode);
+long bunc_mkpath(int root, const char *path, unsigned int kind, unsigned int mode);
 long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook);
 long bunc_copy_up(int from, int to, int depth);
 long bunc_home(const char *path, uint64_t uid, char *out, size_t size);

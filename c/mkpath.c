@@ -35,7 +35,8 @@ static long make_one(int dir, const char *name, int file, unsigned int mode)
 			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV};
 	long r;
 	if (file) {
-		r = sys4(__NR_openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+		r = sys4(__NR_openat, dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			 mode & 0666);
 		if (r >= 0)
 			sys1(__NR_close, r);
 	} else {
@@ -110,7 +111,7 @@ static int is_dots(const char *name, size_t size)
 	return size == 2 && name[0] == '.' && name[1] == '.';
 }
 
-long bunc_mkpath(int root, const char *wanted, int kind, unsigned int mode)
+long bunc_mkpath(int root, const char *wanted, unsigned int kind, unsigned int mode)
 {
 	char path[PATH_SIZE], name[256];
 	size_t size = bunc_strlen(wanted);
@@ -147,7 +148,7 @@ restart:;
 			/* ".." below a directory that does not exist yet names nothing safe. */
 			r = is_dots(name, end - start)
 				? -EINVAL
-				: make_one((int)dir, name, kind == BUNC_MKPATH_FILE && !path[after], mode);
+				: make_one((int)dir, name, !S_ISDIR(kind) && !path[after], mode);
 		}
 		if (r == -ELOOP && ++links <= MAX_LINKS) {
 			r = splice_link(path, at, end, (int)dir, name);

@@ -12,7 +12,7 @@ import {
   bunc_part_ as PART,
   sizeof_,
 } from "../linux/abi.gen.ts";
-import { type Arg, type DataArg, type Op, Slot, Struct } from "./program.ts";
+import { type Arg, type DataArg, Field, type Op, Slot, Struct } from "./program.ts";
 
 const PART_SIZE = sizeof_.bunc_part;
 const OP_SIZE = sizeof_.bunc_op;
@@ -141,15 +141,21 @@ function encodeOp(
       view.setUint32(where, arg.index, true);
     } else {
       tags |= BUNC_ARG_DATA << (4 * i);
-      let offset = typeof arg === "string" ? undefined : placed.get(arg);
-      if (offset === undefined) {
-        offset = data.add(arg);
-        if (typeof arg !== "string") placed.set(arg, offset);
-      }
+      const offset = arg instanceof Field ? place(arg.struct, data, placed) + arg.offset : place(arg, data, placed);
       view.setUint32(where, offset, true);
     }
   }
   view.setUint32(at + OP.tags, tags, true);
+}
+
+function place(arg: DataArg, data: Data, placed: Map<Struct | Uint8Array, number>): number {
+  if (typeof arg === "string") return data.add(arg);
+  let offset = placed.get(arg);
+  if (offset === undefined) {
+    offset = data.add(arg);
+    placed.set(arg, offset);
+  }
+  return offset;
 }
 
 /** A number as a 64-bit word in two's complement: -1 and AT_FDCWD included. */

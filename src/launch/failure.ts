@@ -1,6 +1,6 @@
 /** From "operation N failed with errno E" to an error that says what was tried, for which field of config.json. */
 import { BuncError } from "../errors.ts";
-import { BUNC_EHOOK, BUNC_OP_FIRST } from "../linux/abi.gen.ts";
+import { BUNC_EHOOK, BUNC_OP_FIRST, BUNC_OP_LOOKPATH, EACCES, EISDIR, EPERM, SYS_execve } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { callName } from "../linux/names.ts";
 import type { Op } from "./program.ts";
@@ -19,13 +19,14 @@ export function opFailure(op: Op, errno: number, text: string | Uint8Array = "")
       path: op.path,
     });
   }
+  if (op.call === BUNC_OP_LOOKPATH) return lookFailure(op, errno);
   const said = typeof text === "string" ? text : new TextDecoder().decode(text).trim();
   const words = errnoText(errno);
-  // exec failures keep Go's exact form, because callers match it.
-  const plain = about?.startsWith("exec: ");
-  const parts = plain
-    ? [about, words]
-    : [about ?? `${op.phase}: ${callName(op.call)}`, about ? call : undefined, words, said];
+  // `exec /x: exec format error` is Go's form, and callers match it.
+  const parts =
+    op.call === SYS_execve
+      ? [about, words]
+      : [about ?? `${op.phase}: ${callName(op.call)}`, about ? call : undefined, words, said];
   return new BuncError(parts.filter(Boolean).join(": "), {
     code: "launch",
     phase: op.phase,
@@ -34,6 +35,18 @@ export function opFailure(op: Op, errno: number, text: string | Uint8Array = "")
     ...(call ? { syscall: call } : {}),
     ...(op.options.hint ? { hint: op.options.hint } : {}),
   });
+}
+
+/** A program that cannot be found or executed, in the words of Go's os/exec, which callers match. */
+function lookFailure(op: Op, errno: number): BuncError {
+  const about = op.options.about ?? "exec";
+  const name: string = JSON.parse(about.slice(about.indexOf('"')));
+  let words = "executable file not found in $PATH";
+  if (name.includes("/")) {
+    const plain = errno === EACCES || errno === EISDIR || errno === EPERM;
+    words = plain ? errnoText(errno) : `stat ${name}: ${errnoText(errno)}`;
+  }
+  return new BuncError(`${about}: ${words}`, { code: "launch", path: op.path, errno: errnoName(errno) });
 }
 
 /** The text that comes with BUNC_EHOOK: 'e' or 's', the status, stdout, NUL, stderr. */

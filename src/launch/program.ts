@@ -46,13 +46,26 @@ export class Struct {
     this.pointers.push({ offset, to });
     return this;
   }
+
+  /** A field of this structure as an argument: its address. */
+  at(offset: number): Field {
+    return new Field(this, offset);
+  }
+}
+
+/** The address of something inside of a structure that is (also) an argument of its own. */
+export class Field {
+  constructor(
+    readonly struct: Struct,
+    readonly offset: number,
+  ) {}
 }
 
 /** Something that lies in a program's data and is passed by its address. A string is ended by NUL. */
 export type DataArg = string | Uint8Array | Struct;
 
 /** An argument of an operation. */
-export type Arg = number | bigint | DataArg | Slot;
+export type Arg = number | bigint | DataArg | Field | Slot;
 
 /** What an operation belongs to; `explain` groups by it, errors name it. */
 export type Phase =

@@ -28,7 +28,19 @@ describe("parseSignal", () => {
     }
   });
   test("nonsense", () => {
-    for (const text of ["", "SIG", "FOO", "SIGSIGTERM", "TERM ", "TERM\n", "9\n", "9\0", "constructor", "1e1", "0x9"]) {
+    for (const text of [
+      "",
+      "SIG",
+      "FOO",
+      "SIGSIGTERM",
+      "TERM ",
+      "TERM\n",
+      "9\n",
+      "9\0",
+      "constructor",
+      "1e1",
+      "0x9",
+    ]) {
       expect(parseSignal(text)).toBeUndefined();
     }
     expect(parseSignal("T".repeat(1 << 20))).toBeUndefined();

@@ -1,0 +1,190 @@
+/** The parent's side of the talk with bunc-init: starting it, sending it parts, and reading what it tells. */
+import { BuncError } from "../errors.ts";
+import { encodePart } from "../launch/encode.ts";
+import { opFailure } from "../launch/failure.ts";
+import type { Op, Part } from "../launch/program.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { errnoName, errnoText } from "../linux/errno.ts";
+import { faultOf } from "../linux/faults.ts";
+import { writeAll } from "../linux/file.ts";
+import { sys } from "../linux/lib.ts";
+import { closeFd, killChild, waitChild } from "../linux/process.ts";
+
+const { bunc_spawn_: SPAWN, bunc_event_: EVENT, sizeof_ } = abi;
+
+/** How init is started. */
+export interface SpawnOptions {
+  /** Flags of clone3. */
+  flags: number;
+  /** Directory of the cgroup (v2) to be born in, with CLONE_INTO_CGROUP in the flags. */
+  cgroup?: number;
+  /** Descriptor of the pid namespace to be born in. */
+  pidns?: number;
+  /** Number of the first inherited descriptor in init. */
+  firstFd: number;
+  /** The parent's numbers of the inherited descriptors after the socket. */
+  fds: readonly number[];
+  /** Descriptors 3 .. 3 + preserve - 1 stay as they are. */
+  preserve: number;
+}
+
+/** What init told: a stage it waits at, the pid of the process that goes on, or the end of the socket. */
+export interface InitEvent {
+  kind: number;
+  event: number;
+  value: number;
+}
+
+/** bunc-init as a child of this process. */
+export class Init {
+  pid = -1;
+  pidfd = -1;
+  private sock = -1;
+  private readonly ops: Op[] = [];
+  private pending = new Uint8Array(0);
+
+  /**
+   * Starts init, in the namespaces of `flags`. It reads its program from the socket.
+   *
+   * @throws BuncError when clone3 or the start of init fails.
+   */
+  static spawn(options: SpawnOptions): Init {
+    const init = new Init();
+    const pair = new Int32Array(2);
+    const result = sys(
+      abi.SYS_socketpair,
+      abi.AF_UNIX,
+      abi.SOCK_STREAM | abi.SOCK_CLOEXEC,
+      0,
+      new Uint8Array(pair.buffer),
+    );
+    if (result < 0) throw spawnError("socketpair", result);
+    init.sock = pair[0]!;
+    const request = new DataView(new ArrayBuffer(sizeof_.bunc_spawn));
+    const fds = [pair[1]!, ...options.fds];
+    request.setUint32(SPAWN.flags, options.flags, true);
+    request.setInt32(SPAWN.cgroup, options.cgroup ?? -1, true);
+    if (options.cgroup !== undefined) request.setUint32(SPAWN.flags + 4, INTO_CGROUP_HIGH, true);
+    request.setInt32(SPAWN.pidns, options.pidns ?? -1, true);
+    request.setInt32(SPAWN.first_fd, options.firstFd, true);
+    request.setInt32(SPAWN.nfds, fds.length, true);
+    if (fds.length > abi.BUNC_MAX_FDS) {
+      throw new BuncError(`more than ${abi.BUNC_MAX_FDS - 1} namespaces and mounts need a descriptor`, {
+        code: "host",
+      });
+    }
+    for (let i = 0; i < fds.length; i++) request.setInt32(SPAWN.fds + i * 4, fds[i]!, true);
+    request.setInt32(SPAWN.preserve, options.preserve, true);
+    for (let i = 0; i < 3; i++) request.setInt32(SPAWN.stdio + i * 4, -1, true);
+    const spawned = sys(abi.BUNC_CALL_SPAWN, new Uint8Array(request.buffer));
+    closeFd(pair[1]);
+    if (spawned < 0) {
+      closeFd(init.sock);
+      throw spawnError("clone3", spawned);
+    }
+    init.pid = request.getInt32(SPAWN.pid, true);
+    init.pidfd = request.getInt32(SPAWN.pidfd, true);
+    return init;
+  }
+
+  /** Sends a part of the program. An init that is gone is noticed when its answer is read. */
+  send(part: Part): void {
+    const first = this.ops.length;
+    for (const op of part.ops) this.ops.push(op);
+    writeAll(this.sock, encodePart(part.ops, { first, fault: faultOf("init", first, part.ops.length) }));
+  }
+
+  /** Operations sent so far, by index. */
+  get program(): readonly Op[] {
+    return this.ops;
+  }
+
+  /**
+   * The next event; undefined when init closed the socket: it executed the user's program, or it died.
+   *
+   * @throws BuncError of the operation that failed in init.
+   */
+  next(): InitEvent | undefined {
+    const header = sizeof_.bunc_event;
+    if (!this.fill(header)) return undefined;
+    const view = new DataView(this.pending.buffer, this.pending.byteOffset);
+    const event = {
+      kind: view.getUint32(EVENT.kind, true),
+      event: view.getUint32(EVENT.event, true),
+      value: Number(view.getBigInt64(EVENT.value, true)),
+    };
+    const index = view.getUint32(EVENT.index, true);
+    const size = view.getUint32(EVENT.text_size, true);
+    this.fill(header + size);
+    const text = this.pending.slice(header, header + size);
+    this.pending = this.pending.slice(header + size);
+    if (event.kind === abi.BUNC_EVENT_ERROR) throw this.failure(index, event.value, text);
+    if (event.kind === abi.BUNC_EVENT_FORKED) {
+      this.adopt(event.value);
+      return this.next();
+    }
+    return event;
+  }
+
+  private failure(index: number, errno: number, text: Uint8Array): BuncError {
+    const op = this.ops[index];
+    if (!op) return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });
+    return opFailure(op, errno, text);
+  }
+
+  /** The process that goes on has another pid; the one that forked it is reaped. */
+  private adopt(pid: number): void {
+    waitChild(this.pidfd);
+    closeFd(this.pidfd);
+    this.pid = pid;
+    this.pidfd = sys(abi.SYS_pidfd_open, pid, 0);
+  }
+
+  private fill(size: number): boolean {
+    while (this.pending.length < size) {
+      const buffer = new Uint8Array(sizeof_.bunc_event + abi.BUNC_TEXT_MAX);
+      const n = sys(abi.SYS_read, this.sock, buffer, buffer.length);
+      if (n <= 0) return false;
+      const joined = new Uint8Array(this.pending.length + n);
+      joined.set(this.pending);
+      joined.set(buffer.subarray(0, n), this.pending.length);
+      this.pending = joined;
+    }
+    return true;
+  }
+
+  /** Ends the talk; init goes on by itself. */
+  close(): void {
+    closeFd(this.sock);
+    this.sock = -1;
+  }
+
+  /** Ends init too, and waits until it and all of its pid namespace are gone. */
+  kill(): void {
+    this.close();
+    if (this.pidfd >= 0) killChild(this.pidfd);
+    closeFd(this.pidfd);
+    this.pidfd = -1;
+  }
+}
+
+/** CLONE_INTO_CGROUP is bit 33 of clone3's flags. */
+const INTO_CGROUP_HIGH = abi.CLONE_INTO_CGROUP / 0x100000000;
+
+function spawnError(call: string, result: number): BuncError {
+  const errno = errnoName(-result);
+  const hints: Record<string, string> = {
+    EPERM: "making namespaces needs CAP_SYS_ADMIN, or a user namespace that this host allows",
+    ENOSPC: "a limit in /proc/sys/user on the number of namespaces is reached",
+    EACCES: "an executable memfd is refused: see sysctl vm.memfd_noexec",
+    EAGAIN: "a limit on the number of processes is reached",
+    EINVAL: "this kernel lacks one of the namespaces",
+  };
+  return new BuncError(`cannot start the container's init: ${call}: ${errnoText(-result)}`, {
+    code: "launch",
+    phase: "namespaces",
+    syscall: call,
+    errno,
+    ...(hints[errno] ? { hint: hints[errno] } : {}),
+  });
+}

@@ -1,0 +1,137 @@
+/**
+ * What the launch compiler works from: the validated bundle, the options of the command, facts about the host, and
+ * the descriptors init will find open. All of it is plain data, so that compiling stays a pure function.
+ */
+import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import type { CgroupLayout } from "../cgroup/layout.ts";
+import { Part, type Slot, Slots } from "./program.ts";
+
+/** What the compiler must know about this host; gathered by the launcher, made up by tests and `explain`. */
+export interface HostFacts {
+  /** Kernel version as major * 1000 + minor, e.g. 6018. */
+  kernel: number;
+  apparmor: boolean;
+  selinux: boolean;
+  /** Mount points of the host's proc and sysfs, for --no-pivot only. */
+  fullProcMounts: readonly string[];
+  /** How cgroups are mounted, undefined when they are not. */
+  cgroup: CgroupLayout | undefined;
+}
+
+/** The options of create and run that the program depends on. */
+export interface LaunchSettings {
+  id: string;
+  /** Absolute path of the bundle. */
+  bundle: string;
+  /** Absolute path of the rootfs. */
+  rootfs: string;
+  noPivot: boolean;
+  noNewKeyring: boolean;
+  /** Descriptors 3 .. 3 + preserve - 1 stay open in the container. */
+  preserve: number;
+  /** Number of $LISTEN_FDS, 0 when none are passed. */
+  listenFds: number;
+  /** Init waits for `start` at the exec fifo (create), or goes straight on (run). */
+  waitForStart: boolean;
+  /** The path bound to /run/notify in the container, "" when there is no NOTIFY_SOCKET. */
+  notifySocket: string;
+  /** A socket that takes a pidfd of init is passed (--pidfd-socket). */
+  pidfdSocket: boolean;
+  /** The compiled seccomp filter, when the bundle has a profile. */
+  seccomp?: { filter: Uint8Array; flags: number; listener: boolean } | undefined;
+  /** Supplementary groups may be set: not in the user namespace of an ordinary user (user_namespaces(7)). */
+  setgroups: boolean;
+  /** Pid of init in the container's pid namespace: 1 in a new one. */
+  innerPid: number;
+  /** The environment of hooks that name none of their own. */
+  hookEnv: readonly string[];
+}
+
+/** A descriptor of the parent that init inherits. */
+export interface InheritedFd {
+  name: string;
+  /** How the parent gets it. */
+  from:
+    | { kind: "sync" }
+    | { kind: "state-dir" }
+    | { kind: "console-socket" }
+    | { kind: "pidfd-socket" }
+    | { kind: "namespace"; namespace: LinuxNamespace; path: string }
+    | { kind: "tree"; source: string; recursive: boolean; mount: number };
+}
+
+/** Stages at which init waits for its parent; the number travels in an event. */
+export const Stage = { namespaces: 1, mounted: 2, listener: 3, created: 4 } as const;
+
+/** Namespace types in the order in which they are joined, the user namespace first as it grants the rest. */
+export const NAMESPACES: readonly LinuxNamespaceType[] = [
+  "user",
+  "ipc",
+  "uts",
+  "network",
+  "pid",
+  "mount",
+  "cgroup",
+  "time",
+];
+
+/** The compiler's state. */
+export class Context {
+  readonly process: Process;
+  readonly slots = new Slots();
+  readonly fds: InheritedFd[] = [{ name: "sync", from: { kind: "sync" } }];
+  /** First number of the inherited descriptors, that of the sync socket. */
+  readonly firstFd: number;
+  readonly parts: Part[] = [];
+  part = new Part();
+  /** Descriptors of the label files in /proc/self/attr, by the field of config.json. */
+  readonly labels = new Map<string, Slot>();
+  /** The root of the container's mount tree, once it is made. */
+  readonly root: Slot;
+
+  constructor(
+    readonly spec: Spec,
+    readonly settings: LaunchSettings,
+    readonly host: HostFacts,
+  ) {
+    if (!spec.process) throw new Error("a launch needs process");
+    this.process = spec.process;
+    this.firstFd = 3 + settings.preserve;
+    this.root = this.slots.take("root");
+  }
+
+  /** Declares an inherited descriptor; gives its number in init. */
+  inherit(fd: InheritedFd): number {
+    return this.firstFd + this.fds.push(fd) - 1;
+  }
+
+  /** Number of a declared descriptor, or undefined. */
+  fd(name: string): number | undefined {
+    const index = this.fds.findIndex((fd) => fd.name === name);
+    return index < 0 ? undefined : this.firstFd + index;
+  }
+
+  /** The namespace of this type that the bundle asks for, with its place in the list. */
+  namespace(type: LinuxNamespaceType): { path: string | undefined; at: string } | undefined {
+    const list = this.spec.linux?.namespaces;
+    if (!list) return undefined;
+    for (let i = 0; i < list.length; i++) {
+      if (list[i]!.type === type) return { path: list[i]!.path || undefined, at: `linux.namespaces[${i}]` };
+    }
+    return undefined;
+  }
+
+  /** A namespace of this type is made for the container. */
+  isNew(type: LinuxNamespaceType): boolean {
+    const namespace = this.namespace(type);
+    return namespace !== undefined && namespace.path === undefined;
+  }
+
+  /** Ends the current part: what follows is sent after the parent has answered. */
+  endPart(): void {
+    this.parts.push(this.part);
+    const next = new Part();
+    next.phase = this.part.phase;
+    this.part = next;
+  }
+}

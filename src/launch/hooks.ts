@@ -1,0 +1,51 @@
+/** Hooks that init runs itself, in the container's namespaces: createContainer before the change of root, startContainer after. */
+import * as abi from "../linux/abi.gen.ts";
+import type { Hook } from "../oci/config.ts";
+import type { Context } from "./context.ts";
+import { Struct } from "./program.ts";
+
+/** The kinds of hooks that run inside. */
+export type InnerHook = "createContainer" | "startContainer";
+
+/** struct bunc_hook: program, arguments, environment, the state on stdin, and a deadline. */
+export function hookStruct(hook: Hook, state: string, defaultEnv: readonly string[]): Struct {
+  const input = new TextEncoder().encode(state);
+  const pointers = (items: readonly string[], name: string) => {
+    const array = new Struct((items.length + 1) * 8, name);
+    for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);
+    return array;
+  };
+  return new Struct(abi.sizeof_.bunc_hook, "hook")
+    .pointer(abi.bunc_hook_.path, hook.path)
+    .pointer(abi.bunc_hook_.argv, pointers(hook.args?.length ? hook.args : [hook.path], "argv"))
+    .pointer(abi.bunc_hook_.envp, pointers(hook.env ?? defaultEnv, "envp"))
+    .pointer(abi.bunc_hook_.input, input)
+    .u64(abi.bunc_hook_.input_size, input.length)
+    .u64(abi.bunc_hook_.timeout_ms, hook.timeout === undefined ? -1n : hook.timeout * 1000);
+}
+
+/** Words of a failing hook, as runc has them. */
+export function hookAbout(kind: string, index: number): string {
+  return `error running ${kind} hook #${index}`;
+}
+
+/** Appends the hooks of one kind. Their state says the pid that init has in the container's own pid namespace. */
+export function compileHooks(c: Context, kind: InnerHook): void {
+  const hooks = c.spec.hooks?.[kind] ?? [];
+  if (!hooks.length) return;
+  const { id, bundle } = c.settings;
+  const state = JSON.stringify({
+    ociVersion: c.spec.ociVersion,
+    id,
+    status: kind === "createContainer" ? "creating" : "created",
+    pid: c.settings.innerPid,
+    bundle,
+    ...(c.spec.annotations ? { annotations: c.spec.annotations } : {}),
+  });
+  // runc gives startContainer hooks the program's environment when they have none; people rely on it.
+  const env = kind === "startContainer" ? (c.process.env ?? []) : c.settings.hookEnv;
+  for (let i = 0; i < hooks.length; i++) {
+    c.part.at("hooks", `hooks.${kind}[${i}]`);
+    c.part.op(abi.BUNC_OP_HOOK, [hookStruct(hooks[i]!, state, env)], { about: hookAbout(kind, i) });
+  }
+}

@@ -1,0 +1,171 @@
+/** Namespaces: which flags init is cloned with, which ones it joins, and those it makes itself. */
+import type { LinuxNamespaceType } from "../oci/config.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { type Context, NAMESPACES, Stage } from "./context.ts";
+
+const CLONE_FLAG: Readonly<Record<LinuxNamespaceType, number>> = {
+  user: abi.CLONE_NEWUSER,
+  ipc: abi.CLONE_NEWIPC,
+  uts: abi.CLONE_NEWUTS,
+  network: abi.CLONE_NEWNET,
+  pid: abi.CLONE_NEWPID,
+  mount: abi.CLONE_NEWNS,
+  cgroup: abi.CLONE_NEWCGROUP,
+  time: abi.CLONE_NEWTIME,
+};
+
+/** The kernel's flag of a namespace type. */
+export function cloneFlag(type: LinuxNamespaceType): number {
+  return CLONE_FLAG[type];
+}
+
+/** How init is born: its clone flags, and the pid namespace that the parent's thread enters for it. */
+export interface Birth {
+  flags: number;
+  /** Name of the inherited descriptor of a pid namespace to be born in. */
+  pidns: string | undefined;
+}
+
+/** Name of the inherited descriptor of a joined namespace. */
+export function joinedFd(type: LinuxNamespaceType): string {
+  return `ns:${type}`;
+}
+
+/**
+ * Decides how init is born and declares the descriptors of joined namespaces. A pid namespace applies to children
+ * only, so it is a flag of clone; but one below a joined user namespace must be made or entered with that one's
+ * rights: then init joins the user namespace first and forks (BUNC_OP_FORK).
+ */
+export function planBirth(c: Context): Birth {
+  const joinsUser = c.namespace("user")?.path !== undefined;
+  let flags = 0;
+  let pidns: string | undefined;
+  for (const type of NAMESPACES) {
+    const namespace = c.namespace(type);
+    if (!namespace) continue;
+    if (namespace.path) {
+      c.inherit({
+        name: joinedFd(type),
+        from: { kind: "namespace", namespace: { type, path: namespace.path }, path: `${namespace.at}.path` },
+      });
+      if (type === "pid" && !joinsUser) pidns = joinedFd(type);
+    } else if (type === "user" || (type === "pid" && !joinsUser)) {
+      flags |= CLONE_FLAG[type];
+    }
+  }
+  return { flags, pidns };
+}
+
+/** Joins the namespace whose descriptor was inherited. */
+function join(c: Context, type: LinuxNamespaceType): void {
+  const fd = c.fd(joinedFd(type));
+  if (fd === undefined) return;
+  c.part.at("namespaces", `${c.namespace(type)!.at}.path`);
+  c.part.op(abi.SYS_setns, [fd, CLONE_FLAG[type]], {
+    about: `cannot join the ${type} namespace ${JSON.stringify(c.namespace(type)!.path)}`,
+    hint: "the path must be a namespace of this type that you may enter",
+  });
+}
+
+/** The first part: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
+export function compileNamespaces(c: Context): void {
+  const { part } = c;
+  part.at("namespaces");
+  part.op(abi.BUNC_OP_RESET_SIGNALS, []);
+  part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
+  compileLabels(c);
+  join(c, "user");
+  for (const type of ["ipc", "uts", "network"] as const) join(c, type);
+  if (c.namespace("user")?.path && c.namespace("pid")) compileFork(c);
+  let flags = 0;
+  const made: string[] = [];
+  for (const type of ["mount", "uts", "ipc", "network", "time"] as const) {
+    if (!c.isNew(type)) continue;
+    flags |= CLONE_FLAG[type];
+    made.push(type);
+  }
+  part.at("namespaces", "linux.namespaces");
+  if (flags) {
+    part.op(abi.SYS_unshare, [flags], {
+      about: `cannot make new namespaces (${made.join(", ")})`,
+      hint: "this needs CAP_SYS_ADMIN, and room below the limits in /proc/sys/user",
+    });
+  }
+  part.at("namespaces").op(abi.BUNC_OP_PART, [Stage.namespaces, 0]);
+  c.endPart();
+}
+
+/**
+ * A pid namespace below a joined user namespace: made or entered with the rights init has there, which takes effect
+ * only in a child. The child has the same parent (CLONE_PARENT); the parent learns its pid from the event.
+ */
+function compileFork(c: Context): void {
+  if (c.isNew("pid")) {
+    c.part.at("namespaces", c.namespace("pid")!.at);
+    c.part.op(abi.BUNC_OP_FORK, [abi.CLONE_NEWPID], { about: "cannot make a pid namespace" });
+  } else {
+    join(c, "pid");
+    c.part.op(abi.BUNC_OP_FORK, [0], { about: "cannot start a process in the joined pid namespace" });
+  }
+}
+
+/** The clocks of a new time namespace are set before any process is in it; init then enters it itself. */
+export function compileTime(c: Context): void {
+  const { part } = c;
+  if (c.isNew("time")) {
+    const offsets = c.spec.linux?.timeOffsets ?? {};
+    for (const clock of Object.keys(offsets)) {
+      const { secs = 0, nanosecs = 0 } = offsets[clock]!;
+      const line = new TextEncoder().encode(`${clock} ${secs} ${nanosecs}\n`);
+      part.at("namespaces", `linux.timeOffsets.${clock}`);
+      part.op(
+        abi.BUNC_OP_WRITE_AT,
+        [abi.AT_FDCWD, "/proc/self/timens_offsets", abi.O_WRONLY | abi.O_CLOEXEC, line, line.length],
+        { about: `cannot set the offset of clock ${clock}` },
+      );
+    }
+    const time = c.slots.take("time namespace");
+    part.at("namespaces", c.namespace("time")!.at);
+    part.op(
+      abi.SYS_openat,
+      [abi.AT_FDCWD, "/proc/self/ns/time_for_children", abi.O_RDONLY | abi.O_CLOEXEC, 0],
+      { slot: time },
+    );
+    part.op(abi.SYS_setns, [time, abi.CLONE_NEWTIME], { about: "cannot enter the new time namespace" });
+    part.op(abi.SYS_close, [time]);
+    c.slots.give(time);
+  } else {
+    join(c, "time");
+  }
+}
+
+/** The mount namespace is joined late: until then the host's /proc is there, and can be trusted. */
+export function compileMountNamespaceJoin(c: Context): void {
+  join(c, "mount");
+}
+
+/** The cgroup namespace's root is where its maker is, so it is made after the parent has placed init. */
+export function compileCgroupNamespace(c: Context): void {
+  if (c.isNew("cgroup")) {
+    c.part.at("namespaces", c.namespace("cgroup")!.at);
+    c.part.op(abi.SYS_unshare, [abi.CLONE_NEWCGROUP], { about: "cannot make a cgroup namespace" });
+  } else {
+    join(c, "cgroup");
+  }
+}
+
+/** Labels for the coming execve are written late, to files opened now: a container's /proc may be a fake. */
+function compileLabels(c: Context): void {
+  const { apparmorProfile, selinuxLabel } = c.process;
+  if (apparmorProfile) {
+    openLabel(c, "process.apparmorProfile", "apparmor label", "/proc/self/attr/apparmor/exec");
+  }
+  if (selinuxLabel) openLabel(c, "process.selinuxLabel", "selinux label", "/proc/self/attr/exec");
+}
+
+function openLabel(c: Context, path: string, name: string, file: string): void {
+  const slot = c.slots.take(name);
+  c.part.at("process", path);
+  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, file, abi.O_WRONLY | abi.O_CLOEXEC, 0], { slot, about: `cannot open ${file}` });
+  c.labels.set(path, slot);
+}

@@ -1,0 +1,348 @@
+/**
+ * The process: identity, limits and rights of the user's program, and its execve. The order is runc's: what needs
+ * rights comes first, then they are dropped, then the program is looked up, so that a missing one fails at create.
+ */
+import { BuncError } from "../errors.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { capMask, capSet, capsetArgs } from "./capabilities.ts";
+import type { Context } from "./context.ts";
+import { type Arg, Struct } from "./program.ts";
+
+const HOME_SIZE = 1024;
+const IOPRIO_CLASS: Readonly<Record<string, number>> = {
+  IOPRIO_CLASS_RT: 1,
+  IOPRIO_CLASS_BE: 2,
+  IOPRIO_CLASS_IDLE: 3,
+};
+/** Not in the headers of Debian 12: <linux/mempolicy.h> of Linux 6.9. */
+const MPOL_WEIGHTED_INTERLEAVE = 6;
+const SCHED_ISO = 4;
+
+/** Session keyring of its own, unless --no-new-keyring. */
+export function compileKeyring(c: Context): void {
+  if (c.settings.noNewKeyring) return;
+  const ring = c.slots.take("session keyring");
+  c.part.at("process");
+  c.part.op(abi.SYS_keyctl, [abi.KEYCTL_JOIN_SESSION_KEYRING, `_ses.${c.settings.id}`], {
+    slot: ring,
+    tolerate: [[abi.ENOSYS, 1]],
+    about: "unable to join session keyring",
+    hint: "--no-new-keyring goes without one",
+  });
+  // What the kernel gives a session keyring (possessor all; user view, read, link), and searching for the user,
+  // or in a user namespace for others, as runc does.
+  const permissions = c.namespace("user") ? 0x3f130008 : 0x3f1b0000;
+  c.part.op(abi.SYS_keyctl, [abi.KEYCTL_SETPERM, ring, permissions], {
+    about: "unable to mod keyring permissions",
+    // An older ring of that name may belong to somebody else by now.
+    tolerate: [[abi.EACCES, 0]],
+  });
+  c.slots.give(ring);
+}
+
+/** Host and domain name. */
+export function compileNames(c: Context): void {
+  for (const [path, call, name] of [
+    ["hostname", abi.SYS_sethostname, c.spec.hostname],
+    ["domainname", abi.SYS_setdomainname, c.spec.domainname],
+  ] as const) {
+    if (!name) continue;
+    const bytes = new TextEncoder().encode(name);
+    c.part.at("process", path).op(call, [bytes, bytes.length], { about: `cannot set the ${path}` });
+  }
+}
+
+/** linux.sysctl, while /proc is still the host's; the values go to the namespaces that init is in. */
+export function compileSysctl(c: Context): void {
+  const sysctl = c.spec.linux?.sysctl ?? {};
+  for (const key of Object.keys(sysctl)) {
+    const value = new TextEncoder().encode(sysctl[key]!);
+    c.part.at("sysctl", `linux.sysctl.${key}`);
+    c.part.op(
+      abi.BUNC_OP_WRITE_AT,
+      [
+        abi.AT_FDCWD,
+        `/proc/sys/${sysctlPath(key)}`,
+        abi.O_WRONLY | abi.O_NOFOLLOW | abi.O_CLOEXEC,
+        value,
+        value.length,
+      ],
+      { about: `cannot set sysctl ${key}` },
+    );
+  }
+}
+
+/** Dots separate, unless the key uses slashes: then dots are part of names (net/ipv4/conf/eth0.1/forwarding). */
+function sysctlPath(key: string): string {
+  const dot = key.indexOf(".");
+  const slash = key.indexOf("/");
+  if (slash >= 0 && (dot < 0 || slash < dot)) return key;
+  return key.replace(/[./]/g, (mark) => (mark === "." ? "/" : "."));
+}
+
+/** Everything about the process that needs no rights later: scheduling, personality, memory policy, limits, umask. */
+export function compileAttributes(c: Context): void {
+  const { part, process } = c;
+  if (process.noNewPrivileges) {
+    part.at("process", "process.noNewPrivileges");
+    part.op(abi.SYS_prctl, [abi.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+  }
+  compileScheduler(c);
+  const io = process.ioPriority;
+  if (io) {
+    part.at("process", "process.ioPriority");
+    part.op(abi.SYS_ioprio_set, [abi.IOPRIO_WHO_PROCESS, 0, (IOPRIO_CLASS[io.class]! << 13) | io.priority], {
+      about: "cannot set the I/O priority",
+    });
+  }
+  const personality = c.spec.linux?.personality;
+  if (personality) {
+    part.at("process", "linux.personality");
+    part.op(abi.SYS_personality, [personality.domain === "LINUX32" ? abi.PER_LINUX32 : abi.PER_LINUX], {
+      about: "cannot set the personality",
+    });
+  }
+  compileMemoryPolicy(c);
+  compileRlimits(c);
+  part.at("process", "process.user.umask");
+  part.op(abi.SYS_umask, [process.user.umask ?? 0o022]);
+}
+
+function compileScheduler(c: Context): void {
+  const s = c.process.scheduler;
+  if (!s) return;
+  let flags = 0;
+  for (const flag of s.flags ?? []) flags |= abi[flag as "SCHED_FLAG_RESET_ON_FORK"];
+  const policy = s.policy === "SCHED_ISO" ? SCHED_ISO : abi[s.policy as "SCHED_OTHER"];
+  const attr = new Struct(48, "sched_attr")
+    .u32(0, 48)
+    .u32(4, policy)
+    .u64(8, flags)
+    .u32(16, s.nice ?? 0)
+    .u32(20, s.priority ?? 0)
+    .u64(24, s.runtime ?? 0)
+    .u64(32, s.deadline ?? 0)
+    .u64(40, s.period ?? 0);
+  c.part.at("process", "process.scheduler");
+  c.part.op(abi.SYS_sched_setattr, [0, attr, 0], { about: "cannot set the scheduler" });
+}
+
+function compileMemoryPolicy(c: Context): void {
+  const policy = c.spec.linux?.memoryPolicy;
+  if (!policy) return;
+  let mode =
+    policy.mode === "MPOL_WEIGHTED_INTERLEAVE" ? MPOL_WEIGHTED_INTERLEAVE : abi[policy.mode as "MPOL_BIND"];
+  for (const flag of policy.flags ?? []) mode |= abi[flag as "MPOL_F_STATIC_NODES"];
+  const nodes = parseNumberList(policy.nodes ?? "");
+  const last = nodes.length ? nodes[nodes.length - 1]! : -1;
+  const mask = new Uint8Array(Math.max(8, ((last >>> 6) + 1) * 8));
+  for (const node of nodes) mask[node >>> 3]! |= 1 << (node & 7);
+  c.part.at("process", "linux.memoryPolicy");
+  c.part.op(abi.SYS_set_mempolicy, nodes.length ? [mode, mask, mask.length * 8 + 1] : [mode, 0, 0], {
+    about: "cannot set the memory policy",
+  });
+}
+
+/** "0-3,7" as sorted numbers. The list was checked with the bundle. */
+function parseNumberList(list: string): number[] {
+  const numbers = new Set<number>();
+  for (const range of list.split(",")) {
+    if (!range.trim()) continue;
+    const [from, to] = range.split("-").map(Number);
+    for (let n = from!; n <= (to ?? from!) && n < 4096; n++) numbers.add(n);
+  }
+  return [...numbers].sort((a, b) => a - b);
+}
+
+function compileRlimits(c: Context): void {
+  const limits = c.process.rlimits ?? [];
+  for (let i = 0; i < limits.length; i++) {
+    const { type, soft, hard } = limits[i]!;
+    const value = new Struct(16, "rlimit64").u64(0, soft).u64(8, hard);
+    c.part.at("process", `process.rlimits[${i}]`);
+    c.part.op(abi.SYS_prlimit64, [0, abi[type as "RLIMIT_NOFILE"], value, 0], {
+      about: `error setting rlimits for ready process: error setting rlimit type ${type}`,
+      hint: "raising a hard limit needs CAP_SYS_RESOURCE",
+    });
+  }
+}
+
+/** Writes the labels that AppArmor and SELinux apply at the next execve. */
+export function compileLabels(c: Context): void {
+  const { apparmorProfile, selinuxLabel } = c.process;
+  writeLabel(c, "process.apparmorProfile", apparmorProfile && `exec ${apparmorProfile}`, "unable to apply apparmor profile");
+  writeLabel(c, "process.selinuxLabel", selinuxLabel, "can't set process label");
+}
+
+function writeLabel(c: Context, path: string, label: string | undefined, about: string): void {
+  const slot = c.labels.get(path);
+  if (!slot || !label) return;
+  const bytes = new TextEncoder().encode(label);
+  c.part.at("process", path);
+  c.part.op(abi.BUNC_OP_WRITE, [slot, bytes, bytes.length], { about, hint: "the profile must be loaded on this host" });
+  c.part.op(abi.SYS_close, [slot]);
+}
+
+/** Bounding set, groups, ids, working directory, capabilities: from here on init has only the program's rights. */
+export function compileIdentity(c: Context): void {
+  const { part, process } = c;
+  const { uid, gid, additionalGids } = process.user;
+  const caps = process.capabilities ?? {};
+  part.at("process", "process.cwd");
+  const changed = c.slots.take("chdir");
+  const about = `chdir to cwd (${JSON.stringify(process.cwd)}) set in config.json failed`;
+  // A directory that only one of the two may enter: bunc before the change of user, the program's user after it.
+  part.op(abi.SYS_chdir, [process.cwd], { slot: changed, tolerate: [[abi.EACCES, 0]], about });
+  part.at("process", "process.capabilities.bounding");
+  part.op(abi.BUNC_OP_DROP_BOUNDING, [capMask(capSet(caps.bounding))], { about: "unable to apply bounding set" });
+  part.at("process", "process.user");
+  part.op(abi.SYS_prctl, [abi.PR_SET_KEEPCAPS, 1, 0, 0, 0]);
+  chownStreams(c, uid);
+  if (c.settings.setgroups) {
+    const groups = new Uint32Array(additionalGids ?? []);
+    part.at("process", "process.user.additionalGids");
+    part.op(abi.SYS_setgroups, [groups.length, new Uint8Array(groups.buffer)], { about: "setgroups" });
+  }
+  part.at("process", "process.user.gid");
+  part.op(abi.SYS_setresgid, [gid, gid, gid], {
+    about: `cannot setgid to gid ${gid}`,
+    hint: "in a user namespace linux.gidMappings must map it",
+  });
+  part.at("process", "process.user.uid");
+  part.op(abi.SYS_setresuid, [uid, uid, uid], {
+    about: `cannot setuid to uid ${uid}`,
+    hint: "in a user namespace linux.uidMappings must map it",
+  });
+  part.at("process", "process.cwd");
+  part.op(abi.BUNC_OP_EXPECT, [changed, -1, 0, abi.EACCES], { okSkip: 1, tolerate: [[abi.EACCES, 0]] });
+  part.op(abi.SYS_chdir, [process.cwd], { about });
+  part.op(abi.BUNC_OP_CHECK_CWD, [], {
+    about: "current working directory is outside of container mount namespace root -- possible container breakout detected",
+  });
+  c.slots.give(changed);
+  compileCapabilities(c);
+}
+
+function compileCapabilities(c: Context): void {
+  const { part } = c;
+  const caps = c.process.capabilities ?? {};
+  const [header, data] = capsetArgs(capSet(caps.effective), capSet(caps.permitted), capSet(caps.inheritable));
+  part.at("process", "process.capabilities");
+  part.op(abi.SYS_prctl, [abi.PR_SET_KEEPCAPS, 0, 0, 0, 0]);
+  part.op(abi.SYS_capset, [header, data], {
+    about: "unable to apply caps",
+    hint: "bunc itself must have every capability it gives (see CapPrm in /proc/self/status)",
+  });
+  part.at("process", "process.capabilities.ambient");
+  part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
+  const ambient = capMask(capSet(caps.ambient));
+  for (let cap = 0; cap < 53; cap++) {
+    if (Math.floor(ambient / 2 ** cap) % 2 === 0) continue;
+    part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, cap, 0, 0], {
+      // Not possible without the inheritable bit; runc passes over it as well.
+      tolerate: [[abi.EPERM, 0]],
+    });
+  }
+}
+
+/** The standard streams belong to the program's user, unless they are the null device (fchown would change that). */
+function chownStreams(c: Context, uid: number): void {
+  const { part, slots } = c;
+  const value = slots.take("device or owner of a stream");
+  const stat = new Struct(abi.sizeof_.stat, "stat");
+  for (const fd of [0, 1, 2]) {
+    part.op(abi.SYS_newfstatat, [fd, "", stat, abi.AT_EMPTY_PATH], { tolerate: [[abi.EBADF, 5]] });
+    part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: value });
+    part.op(abi.BUNC_OP_EXPECT, [value, -1, 0x103, abi.ENODEV], { okSkip: 3, tolerate: [[abi.ENODEV, 0]] });
+    part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_uid), 4], { slot: value });
+    part.op(abi.BUNC_OP_EXPECT, [value, -1, uid, abi.ENODEV], { okSkip: 1, tolerate: [[abi.ENODEV, 0]] });
+    // A read-only file system, an unmapped owner, a stream of another kind: runc goes on as well.
+    part.op(abi.SYS_fchown, [fd, uid, -1], { tolerate: [[abi.BUNC_ERR_ANY, 0]] });
+  }
+  slots.give(value);
+}
+
+/** Loads the seccomp filter; with a listener its descriptor's number goes to the parent, which fetches it. */
+export function compileSeccomp(c: Context, listenerStage: number): void {
+  const seccomp = c.settings.seccomp;
+  if (!seccomp) return;
+  const { part, slots } = c;
+  const program = new Struct(16, "sock_fprog").pointer(8, seccomp.filter);
+  program.view.setUint16(0, seccomp.filter.length / 8, true);
+  const listener = slots.take("seccomp listener");
+  part.at("seccomp", "linux.seccomp");
+  part.op(abi.SYS_seccomp, [abi.SECCOMP_SET_MODE_FILTER, seccomp.flags, program], {
+    slot: listener,
+    about: "unable to init seccomp",
+  });
+  if (!seccomp.listener) return;
+  part.op(abi.BUNC_OP_PART, [listenerStage, listener]);
+  c.endPart();
+  c.part.at("seccomp", "linux.seccomp").op(abi.SYS_close, [listener]);
+}
+
+/** What execve gets: the program's path, found now, its arguments and its environment. */
+export interface Execve {
+  args: readonly Arg[];
+}
+
+/** HOME and the look-up of the program: both as the program's user, and before init waits to be started. */
+export function compileLookup(c: Context): Execve {
+  const { part, process } = c;
+  const args = process.args ?? [];
+  const env = cleanEnv(process.env ?? []);
+  const pointers: (string | Uint8Array)[] = [...env.list];
+  if (!env.home) {
+    const home = new Uint8Array(HOME_SIZE);
+    part.at("process", "process.env");
+    part.op(abi.BUNC_OP_HOME, ["/etc/passwd", process.user.uid, home, HOME_SIZE]);
+    pointers.push(home);
+  }
+  const found = c.slots.take("path of the program");
+  const name = args[0]!;
+  part.at("process", "process.args[0]");
+  part.op(abi.BUNC_OP_LOOKPATH, [candidates(name, env.path)], {
+    slot: found,
+    about: `exec: ${JSON.stringify(name)}`,
+  });
+  return { args: [found, pointerArray(args, "argv"), pointerArray(pointers, "envp")] };
+}
+
+/** The places where execvp would look, each ended by NUL. Relative directories of PATH are passed over, as in Go. */
+function candidates(name: string, path: string): Uint8Array {
+  const list = name.includes("/")
+    ? [name]
+    : path
+        .split(":")
+        .filter((dir) => dir.startsWith("/"))
+        .map((dir) => `${dir}/${name}`);
+  return new TextEncoder().encode(`${list.map((place) => `${place}\0`).join("")}\0`);
+}
+
+/** The last of several entries of one name counts; an empty HOME is none. */
+function cleanEnv(env: readonly string[]): { list: string[]; home: boolean; path: string } {
+  const byName = new Map<string, string>();
+  for (const entry of env) {
+    const equals = entry.indexOf("=");
+    if (equals <= 0 || entry.includes("\0")) {
+      const what = equals < 0 ? "missing '='" : equals === 0 ? "name cannot be empty" : "contains nul byte (\\x00)";
+      throw new BuncError(`invalid environment variable: ${what}`, { code: "config", path: "process.env" });
+    }
+    const name = entry.slice(0, equals);
+    byName.delete(name);
+    byName.set(name, entry);
+  }
+  if (byName.get("HOME") === "HOME=") byName.delete("HOME");
+  return {
+    list: [...byName.values()],
+    home: byName.has("HOME"),
+    path: byName.get("PATH")?.slice(5) ?? "",
+  };
+}
+
+/** An array of pointers, ended by NULL. */
+function pointerArray(items: readonly (string | Uint8Array)[], name: string): Struct {
+  const array = new Struct((items.length + 1) * 8, name);
+  for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);
+  return array;
+}

@@ -1,0 +1,180 @@
+/** The root file system: its mount, the change of root, and what is done to it last. */
+import { BuncError } from "../errors.ts";
+import * as abi from "../linux/abi.gen.ts";
+import type { Context } from "./context.ts";
+import { propagationFlag } from "./mount-options.ts";
+import { type Part, type Slot, Struct } from "./program.ts";
+
+/** struct mount_attr of mount_setattr(2). */
+export function mountAttr(set: number, clear: number, propagation = 0): Struct {
+  return new Struct(32, "mount_attr").u64(0, set).u64(8, clear).u64(16, propagation);
+}
+
+/** struct open_how of openat2(2), for a path below the container's root. */
+export function openHow(flags: number, resolve = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS): Struct {
+  return new Struct(24, "open_how").u64(0, flags | abi.O_CLOEXEC).u64(16, resolve);
+}
+
+/** move_mount(2) of the mount that `from` is the root of, onto what `to` refers to. */
+export function moveMount(part: Part, from: Slot | number, to: Slot | number, about: string): void {
+  part.op(
+    abi.SYS_move_mount,
+    [from, "", to, "", abi.MOVE_MOUNT_F_EMPTY_PATH | abi.MOVE_MOUNT_T_EMPTY_PATH],
+    { about },
+  );
+}
+
+/** Cuts propagation to the host, then makes the rootfs a mount of its own; `c.root` is its root from then on. */
+export function compileRoot(c: Context): void {
+  const { part, spec, settings } = c;
+  const wanted = spec.linux?.rootfsPropagation;
+  const flag = wanted === undefined ? abi.MS_SLAVE | abi.MS_REC : propagationFlag(wanted)!;
+  part.at("rootfs", wanted === undefined ? "" : "linux.rootfsPropagation");
+  part.op(abi.SYS_mount, [0, "/", 0, flag, 0], { about: `cannot make the host's mounts ${wanted ?? "rslave"}` });
+  if (flag !== (abi.MS_SLAVE | abi.MS_REC) && flag !== (abi.MS_PRIVATE | abi.MS_REC)) detachParent(c);
+  part.at("rootfs", "root.path");
+  const directory = c.slots.take("rootfs directory");
+  part.op(
+    abi.SYS_openat,
+    [abi.AT_FDCWD, settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0],
+    { slot: directory, about: `cannot open the rootfs ${JSON.stringify(settings.rootfs)}` },
+  );
+  part.op(
+    abi.SYS_open_tree,
+    [directory, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH | abi.AT_RECURSIVE],
+    { slot: c.root, about: `cannot bind the rootfs ${JSON.stringify(settings.rootfs)}` },
+  );
+  moveMount(part, c.root, directory, `cannot bind the rootfs ${JSON.stringify(settings.rootfs)}`);
+  part.op(abi.SYS_close, [directory]);
+  c.slots.give(directory);
+}
+
+/**
+ * The mount that the rootfs lies on must not be shared: pivot_root refuses it, and the bind of the rootfs would appear
+ * on the host. Which ancestor is its mount point only the kernel knows: the nearest one that takes the call.
+ */
+function detachParent(c: Context): void {
+  const ancestors: string[] = [];
+  for (let path = c.settings.rootfs; path; path = path.slice(0, path.lastIndexOf("/"))) ancestors.push(path);
+  ancestors.push("/");
+  for (let i = 0; i < ancestors.length; i++) {
+    const last = i === ancestors.length - 1;
+    c.part.op(abi.SYS_mount, [0, ancestors[i]!, 0, abi.MS_PRIVATE, 0], {
+      okSkip: ancestors.length - 1 - i,
+      tolerate: last ? [] : [[abi.EINVAL, 0]],
+      about: "cannot make the mount of the rootfs private",
+    });
+  }
+}
+
+/** pivot_root, or what stands in for it: MS_MOVE with --no-pivot, chroot without a mount namespace. */
+export function compilePivot(c: Context): void {
+  const { part } = c;
+  part.at("pivot", "root.path");
+  part.op(abi.SYS_fchdir, [c.root]);
+  if (!c.namespace("mount")) {
+    part.op(abi.SYS_chroot, ["."], { about: "cannot change the root" });
+    part.op(abi.SYS_chdir, ["/"]);
+    return;
+  }
+  if (c.settings.noPivot) {
+    compileMove(c);
+    return;
+  }
+  const old = c.slots.take("host root");
+  part.op(abi.SYS_openat, [abi.AT_FDCWD, "/", abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], { slot: old });
+  part.op(abi.SYS_fchdir, [c.root]);
+  part.op(abi.SYS_pivot_root, [".", "."], {
+    about: "cannot make the rootfs the root (pivot_root)",
+    hint: "the host's root may be a ramfs or initramfs, which cannot be pivoted from: use --no-pivot",
+  });
+  part.op(abi.SYS_fchdir, [old]);
+  // Unmounting the old root must not propagate to the host.
+  part.op(abi.SYS_mount, [0, ".", 0, abi.MS_SLAVE | abi.MS_REC, 0]);
+  part.op(abi.SYS_umount2, [".", abi.MNT_DETACH], { about: "cannot detach the host's root" });
+  part.op(abi.SYS_close, [old]);
+  c.slots.give(old);
+  part.op(abi.SYS_chdir, ["/"]);
+}
+
+/** --no-pivot. Full mounts of proc and sysfs would let a user namespace mount new ones, so they go first. */
+function compileMove(c: Context): void {
+  const { part } = c;
+  for (const path of c.host.fullProcMounts) {
+    part.op(abi.SYS_umount2, [path, abi.MNT_DETACH], { tolerate: [[abi.BUNC_ERR_ANY, 0]], okSkip: 1 });
+    part.op(abi.SYS_mount, ["tmpfs", path, "tmpfs", 0, 0], { tolerate: [[abi.BUNC_ERR_ANY, 0]] });
+  }
+  part.op(abi.SYS_fchdir, [c.root]);
+  part.op(abi.SYS_mount, [".", "/", 0, abi.MS_MOVE, 0], { about: "cannot move the rootfs to /" });
+  part.op(abi.SYS_chroot, ["."], { about: "cannot change the root" });
+  part.op(abi.SYS_chdir, ["/"]);
+}
+
+/** After the change of root: its own propagation, if it is one that must not reach the host. */
+export function compileRootPropagation(c: Context): void {
+  const wanted = c.spec.linux?.rootfsPropagation;
+  const flag = wanted === undefined ? 0 : propagationFlag(wanted)!;
+  if (!(flag & (abi.MS_SHARED | abi.MS_UNBINDABLE))) return;
+  c.part.at("rootfs", "linux.rootfsPropagation");
+  c.part.op(abi.SYS_mount, [0, "/", 0, flag, 0], { about: `cannot make the root ${wanted}` });
+}
+
+/** root.readonly, after everything that writes to the rootfs. */
+export function compileReadonlyRoot(c: Context): void {
+  if (!c.spec.root?.readonly) return;
+  c.part.at("rootfs", "root.readonly");
+  setReadonly(c, c.root, "cannot make the root read-only");
+}
+
+/** Makes one mount read-only, by its descriptor; mount_setattr came with Linux 5.12. */
+export function setReadonly(c: Context, mount: Slot, about: string): void {
+  setAttributes(c, mount, abi.MOUNT_ATTR_RDONLY, 0, false, about);
+}
+
+/**
+ * Changes attributes of the mount whose root `mount` refers to. Before Linux 5.12 a remount does it, which sets
+ * exactly what is asked for and cannot be recursive.
+ */
+export function setAttributes(
+  c: Context,
+  mount: Slot | number,
+  set: number,
+  clear: number,
+  recursive: boolean,
+  about: string,
+  propagation = 0,
+): void {
+  if (!set && !clear && !propagation) return;
+  const { part } = c;
+  if (c.host.kernel >= 5012) {
+    const at = abi.AT_EMPTY_PATH | (recursive ? abi.AT_RECURSIVE : 0);
+    part.op(abi.SYS_mount_setattr, [mount, "", at, mountAttr(set, clear, propagation), 32], { about });
+    return;
+  }
+  if (recursive && (set || clear)) {
+    throw new BuncError(`${about}: recursive mount attributes need Linux 5.12 or newer`, {
+      code: "host",
+      path: part.path,
+    });
+  }
+  // fchdir and "." stand for the descriptor: no path is resolved again.
+  part.op(abi.SYS_fchdir, [mount]);
+  if (set || clear) {
+    part.op(abi.SYS_mount, [0, ".", 0, remountFlags(set) | abi.MS_REMOUNT | abi.MS_BIND, 0], { about });
+  }
+  if (propagation) {
+    part.op(abi.SYS_mount, [0, ".", 0, propagation | (recursive ? abi.MS_REC : 0), 0], { about });
+  }
+}
+
+function remountFlags(attr: number): number {
+  let flags = 0;
+  if (attr & abi.MOUNT_ATTR_RDONLY) flags |= abi.MS_RDONLY;
+  if (attr & abi.MOUNT_ATTR_NOSUID) flags |= abi.MS_NOSUID;
+  if (attr & abi.MOUNT_ATTR_NODEV) flags |= abi.MS_NODEV;
+  if (attr & abi.MOUNT_ATTR_NOEXEC) flags |= abi.MS_NOEXEC;
+  if (attr & abi.MOUNT_ATTR_NODIRATIME) flags |= abi.MS_NODIRATIME;
+  if (attr & abi.MOUNT_ATTR_NOATIME) flags |= abi.MS_NOATIME;
+  if (attr & abi.MOUNT_ATTR_STRICTATIME) flags |= abi.MS_STRICTATIME;
+  return flags;
+}

@@ -1,0 +1,107 @@
+/**
+ * The terminal: a pty of the container's own devpts, whose master goes to the console socket. It is made after the
+ * mounts, through the container's root, and each end is checked to be what it should (CVE-2025-52565).
+ */
+import * as abi from "../linux/abi.gen.ts";
+import type { Context } from "./context.ts";
+import { makeDev, needsDev } from "./devices.ts";
+import { type Slot, Struct } from "./program.ts";
+import { moveMount, openHow } from "./rootfs.ts";
+
+/** Name of the inherited descriptor of the socket that gets the master. */
+export const CONSOLE_FD = "console-socket";
+
+/** Declares the console socket, when the program is to have a terminal. */
+export function planTerminal(c: Context): void {
+  if (c.process.terminal) c.inherit({ name: CONSOLE_FD, from: { kind: "console-socket" } });
+}
+
+/** Makes the pty, sends its master away and puts its other end on the standard streams. */
+export function compileTerminal(c: Context): void {
+  const socket = c.fd(CONSOLE_FD);
+  if (socket === undefined) return;
+  const { part, slots } = c;
+  const master = slots.take("pty master");
+  const peer = slots.take("pty");
+  part.at("terminal", "process.terminal");
+  const how = openHow(abi.O_RDWR | abi.O_NOCTTY, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
+  part.op(abi.SYS_openat2, [c.root, "/dev/pts/ptmx", how, how.size], {
+    slot: master,
+    about: "cannot open /dev/pts/ptmx for the terminal",
+    hint: "process.terminal needs a mount of type devpts at /dev/pts",
+  });
+  checkPtmx(c, master);
+  part.op(abi.SYS_ioctl, [master, abi.TIOCSPTLCK, new Struct(4, "int")], { about: "cannot unlock the pty" });
+  part.op(abi.SYS_ioctl, [master, abi.TIOCGPTPEER, abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC], {
+    slot: peer,
+    about: "cannot open the pty's other end",
+  });
+  compileSettings(c, peer);
+  if (needsDev(c)) bindConsole(c, peer);
+  const name = new TextEncoder().encode("/dev/ptmx");
+  part.at("terminal", "process.terminal");
+  part.op(abi.BUNC_OP_SENDFD, [socket, master, name, name.length], {
+    about: "cannot send the terminal to the console socket",
+  });
+  part.op(abi.SYS_close, [master]);
+  part.op(abi.SYS_close, [socket]);
+  part.op(abi.SYS_setsid, [], { tolerate: [[abi.EPERM, 0]] });
+  for (const fd of [0, 1, 2]) part.op(abi.SYS_dup3, [peer, fd, 0]);
+  part.op(abi.SYS_ioctl, [0, abi.TIOCSCTTY, 0], { about: "cannot make the pty the controlling terminal" });
+  part.op(abi.SYS_close, [peer]);
+  slots.give(master, peer);
+}
+
+/** /dev/pts/ptmx must be device 5:2 on a devpts, whatever the image put in its place. */
+function checkPtmx(c: Context, master: Slot): void {
+  const { part, slots } = c;
+  const value = slots.take("kind of /dev/pts/ptmx");
+  const stat = new Struct(abi.sizeof_.stat, "stat");
+  const statfs = new Struct(120, "statfs");
+  const about = "/dev/pts/ptmx of the container is not the pty multiplexer";
+  part.op(abi.SYS_newfstatat, [master, "", stat, abi.AT_EMPTY_PATH]);
+  part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: value });
+  part.op(abi.BUNC_OP_EXPECT, [value, -1, makeDev(5, 2), abi.EPERM], { about });
+  part.op(abi.SYS_fstatfs, [master, statfs]);
+  part.op(abi.BUNC_OP_LOAD, [statfs, 8], { slot: value });
+  part.op(abi.BUNC_OP_EXPECT, [value, -1, abi.DEVPTS_SUPER_MAGIC, abi.EPERM], { about });
+  slots.give(value);
+}
+
+/** Line feeds pass unchanged (ONLCR off), as with runc; the size is consoleSize. */
+function compileSettings(c: Context, peer: Slot): void {
+  const { part } = c;
+  const termios = new Struct(64, "termios");
+  part.op(abi.SYS_ioctl, [peer, abi.TCGETS, termios], { about: "cannot read the pty's settings" });
+  part.op(abi.BUNC_OP_PATCH, [termios.at(4), 4, ~abi.ONLCR, 0]);
+  part.op(abi.SYS_ioctl, [peer, abi.TCSETS, termios], { about: "cannot change the pty's settings" });
+  const size = c.process.consoleSize;
+  if (!size || !size.height || !size.width) return;
+  part.at("terminal", "process.consoleSize");
+  const winsize = new Struct(8, "winsize");
+  winsize.view.setUint16(0, size.height, true);
+  winsize.view.setUint16(2, size.width, true);
+  part.op(abi.SYS_ioctl, [peer, abi.TIOCSWINSZ, winsize], { about: "cannot set the size of the terminal" });
+}
+
+/** The pty over /dev/console. The file is made without following a link, so a hostile /dev cannot place it elsewhere. */
+function bindConsole(c: Context, peer: Slot): void {
+  const { part, slots } = c;
+  const dev = slots.take("/dev");
+  const file = slots.take("/dev/console");
+  const tree = slots.take("pty mount");
+  const how = openHow(abi.O_PATH | abi.O_DIRECTORY);
+  part.op(abi.SYS_openat2, [c.root, "/dev", how, how.size], { slot: dev, about: "cannot open /dev" });
+  part.op(
+    abi.SYS_openat,
+    [dev, "console", abi.O_RDONLY | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_NOCTTY | abi.O_NONBLOCK | abi.O_CLOEXEC, 0o666],
+    { slot: file, about: "cannot make /dev/console" },
+  );
+  part.op(abi.SYS_open_tree, [peer, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH], {
+    slot: tree,
+    about: "cannot bind the pty over /dev/console",
+  });
+  moveMount(part, tree, file, "cannot bind the pty over /dev/console");
+  for (const slot of [tree, file, dev]) part.op(abi.SYS_close, [slot]);
+  slots.give(dev, file, tree);
+}

@@ -1,0 +1,9 @@
+/** `create`: make a container, up to where its program would be executed. */
+import { launchOptions, withPrefix, zero } from "./launch-options.ts";
+import type { CommandContext } from "./types.ts";
+
+export function command(context: CommandContext<"create", "createContainer">): number | Promise<number> {
+  return withPrefix("runc create failed: ", () =>
+    zero(context.containers.createContainer(launchOptions(context))),
+  );
+}

@@ -1,0 +1,8 @@
+/** `delete`: remove a stopped container, or any with --force. */
+import { containerId, zero } from "./launch-options.ts";
+import type { CommandContext } from "./types.ts";
+
+export function command(context: CommandContext<"delete", "deleteContainer">): number | Promise<number> {
+  const { args, flags, global, containers } = context;
+  return zero(containers.deleteContainer(global.root, containerId(args), flags.force));
+}

@@ -1,0 +1,15 @@
+/** `run`: create and start a container and, unless detached, wait for its end and return its exit code. */
+import { launchOptions, withPrefix } from "./launch-options.ts";
+import type { CommandContext } from "./types.ts";
+
+export function command(context: CommandContext<"run", "runContainer">): number | Promise<number> {
+  const { flags, containers } = context;
+  return withPrefix("runc run failed: ", () =>
+    containers.runContainer({
+      ...launchOptions(context),
+      detach: flags.detach,
+      keep: flags.keep,
+      noSubreaper: flags["no-subreaper"],
+    }),
+  );
+}

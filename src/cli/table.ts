@@ -1,0 +1,211 @@
+/**
+ * The one table of commands and flags. The parser, help, the types of each command's flags (and later the man
+ * pages and shell completion) are all made from it. A new command is one entry here and one file that exports
+ * `command`.
+ *
+ * Names, aliases, kinds and defaults are runc 1.5.1's; `explain` and `validate` are bunc's own.
+ */
+import type { CommandModule, CommandSpec, FlagSpecs } from "./types.ts";
+
+/** Options before the command. The default of `root` depends on the caller (options.ts), so it is not here. */
+export const GLOBAL_FLAGS = {
+  debug: { kind: "bool", usage: "log debug messages" },
+  log: { kind: "string", usage: "append messages to this file instead of stderr" },
+  "log-format": { kind: "string", default: "text", usage: "form of messages: 'text' or 'json'" },
+  root: { kind: "string", usage: "directory of container state, best on a tmpfs" },
+  "systemd-cgroup": {
+    kind: "bool",
+    usage: 'let systemd make the cgroups; cgroupsPath then has the form "slice:prefix:name"',
+  },
+  rootless: {
+    kind: "string",
+    default: "auto",
+    usage: "ignore missing permissions on cgroups: 'true', 'false' or 'auto'",
+  },
+  help: { kind: "bool", alias: "h", usage: "show help" },
+  version: {
+    kind: "bool",
+    alias: "v",
+    usage: "show the versions of the program and of what it is built from",
+  },
+} as const satisfies FlagSpecs;
+
+/** The flag every command has besides its own. */
+export const HELP_FLAG = {
+  help: { kind: "bool", alias: "h", usage: "show help" },
+} as const satisfies FlagSpecs;
+
+const CONTAINER_ID = "<container-id>";
+
+const BUNDLE = {
+  kind: "string",
+  alias: "b",
+  usage: "directory of the bundle (default: the current directory)",
+} as const;
+
+/** What `create` and `run` have in common. */
+const LAUNCH_FLAGS = {
+  bundle: BUNDLE,
+  "console-socket": {
+    kind: "string",
+    usage: "AF_UNIX socket that receives the master end of the container's terminal",
+  },
+  "pidfd-socket": { kind: "string", usage: "AF_UNIX socket that receives a pidfd of the container's init" },
+  "pid-file": { kind: "string", usage: "file to write the pid of the container's init to" },
+  "no-pivot": {
+    kind: "bool",
+    usage:
+      "enter the root with MS_MOVE and chroot instead of pivot_root, for a host that runs from a ramdisk",
+  },
+  "no-new-keyring": {
+    kind: "bool",
+    usage: "let the container keep the caller's session keyring instead of making one",
+  },
+  "preserve-fds": {
+    kind: "int",
+    default: 0,
+    usage: "pass this many more descriptors to the program, after stdio and $LISTEN_FDS",
+  },
+} as const satisfies FlagSpecs;
+
+const ABOUT_LAUNCH = `The bundle is a directory with a file config.json, which describes the container, and
+usually the directory of its root filesystem. The program to run is process.args of
+config.json. "spec" writes a config.json to begin with, "validate" checks one, and
+"explain" shows every call it leads to.
+
+The id names the container until it is deleted; it is unique below --root and consists
+of letters, digits and the characters _ + . -`;
+
+/**
+ * All commands, in the order help lists them. The entries are functions so that a start evaluates only the one it
+ * needs: building all of them takes longer than parsing the command line.
+ */
+export const TABLE = {
+  create: () => ({
+    usage: "create a container, ready to be started",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    about: ABOUT_LAUNCH,
+    flags: LAUNCH_FLAGS,
+    load: (): Promise<CommandModule> => import("./create.ts"),
+  }),
+  delete: () => ({
+    usage: "delete a stopped container and everything held for it",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    flags: {
+      force: { kind: "bool", alias: "f", usage: "kill the container first if it still runs (SIGKILL)" },
+    },
+    load: (): Promise<CommandModule> => import("./delete.ts"),
+  }),
+  explain: () => ({
+    usage: "show what running a bundle would do, call by call, without doing it",
+    args: "",
+    count: [0, 0],
+    about: `Every system call is shown with its arguments and the place in config.json it comes
+from, grouped by phase. Needs no privileges and changes nothing.`,
+    flags: {
+      bundle: BUNDLE,
+      json: { kind: "bool", usage: "write JSON" },
+    },
+    load: (): Promise<CommandModule> => import("./explain.ts"),
+  }),
+  kill: () => ({
+    usage: "send a signal to a container's init",
+    args: `${CONTAINER_ID} [signal]`,
+    count: [1, 2],
+    about: `The signal is a number, or a name with or without "SIG", in any case. Without one
+SIGTERM is sent.`,
+    flags: {
+      // runc 1.2 made it a no-op that forgives a stopped container; callers still pass it.
+      all: { kind: "bool", alias: "a", usage: "obsolete, has no effect", hidden: true },
+    },
+    load: (): Promise<CommandModule> => import("./kill.ts"),
+  }),
+  list: () => ({
+    usage: "list the containers below --root",
+    args: "",
+    count: [0, 0],
+    flags: {
+      format: { kind: "string", alias: "f", default: "table", usage: "'table' or 'json'" },
+      quiet: { kind: "bool", alias: "q", usage: "show ids only" },
+    },
+    load: (): Promise<CommandModule> => import("./list.ts"),
+  }),
+  run: () => ({
+    usage: "create and start a container, and wait until it ends",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    about: ABOUT_LAUNCH,
+    flags: {
+      ...LAUNCH_FLAGS,
+      detach: { kind: "bool", alias: "d", usage: "do not wait; leave the container running" },
+      keep: { kind: "bool", usage: "do not delete the container when it ends" },
+      "no-subreaper": { kind: "bool", usage: "do not adopt and reap the container's orphans" },
+    },
+    load: (): Promise<CommandModule> => import("./run.ts"),
+  }),
+  spec: () => ({
+    usage: "write a config.json to begin with",
+    args: "",
+    count: [0, 0],
+    about: `The file describes a container that runs "sh" in the directory rootfs. Edit at least
+process.args. A file that is already there is not overwritten.`,
+    flags: {
+      bundle: { kind: "string", alias: "b", usage: "directory to write to (default: the current directory)" },
+      rootless: { kind: "bool", usage: "for a container that is made without root's privileges" },
+    },
+    load: (): Promise<CommandModule> => import("./spec.ts"),
+  }),
+  start: () => ({
+    usage: "run the program of a created container",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    flags: {},
+    load: (): Promise<CommandModule> => import("./start.ts"),
+  }),
+  state: () => ({
+    usage: "show the state of a container as JSON",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    flags: {},
+    load: (): Promise<CommandModule> => import("./state.ts"),
+  }),
+  validate: () => ({
+    usage: "check the config.json of a bundle",
+    args: "",
+    count: [0, 0],
+    about: "Exits with 0 when there is nothing to report, else with 1 and one line per problem.",
+    flags: { bundle: BUNDLE },
+    load: (): Promise<CommandModule> => import("./validate.ts"),
+  }),
+  help: () => ({
+    usage: "show help for a command, or the list of commands",
+    args: "[command]",
+    count: [0, Number.POSITIVE_INFINITY],
+    alias: "h",
+    flags: {},
+    load: (): Promise<CommandModule> => import("./help.ts"),
+  }),
+} as const satisfies Record<string, () => CommandSpec>;
+
+/** The entries by name, from which the types of each command's flags are derived. */
+export type Table = { [N in keyof typeof TABLE]: ReturnType<(typeof TABLE)[N]> };
+
+/** The names of the commands, in the order help lists them. */
+export const commandNames = (): (keyof Table)[] => Object.keys(TABLE) as (keyof Table)[];
+
+/** The entry for a name or alias, or undefined. */
+export function findCommand(name: string): [name: keyof Table, spec: CommandSpec] | undefined {
+  // for-in instead of Object.hasOwn, whose first call takes 30 us; no name is inherited, so `constructor` is none.
+  for (const key in TABLE) if (key === name) return entry(key as keyof Table);
+  for (const key in TABLE) {
+    const found = entry(key as keyof Table);
+    if (found[1].alias === name) return found;
+  }
+  return undefined;
+}
+
+function entry(name: keyof Table): [name: keyof Table, spec: CommandSpec] {
+  return [name, TABLE[name]()];
+}

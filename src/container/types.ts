@@ -1,0 +1,97 @@
+/**
+ * What the command line (src/cli) and the container layer (src/container) agree on: the options of a launch,
+ * what is told about a container, and the functions commands call. Types only, so importing it costs nothing.
+ */
+
+/** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
+export interface Log {
+  /** True under `--debug`; ask before building an expensive message. */
+  readonly debugging: boolean;
+  /** Written only under `--debug`. */
+  debug(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/** The states runc knows (libcontainer/container.go); `creating` of the runtime-spec is never reported. */
+export type Status = "created" | "running" | "paused" | "stopped";
+
+/** How a container is to be made, as `create` and `run` take it from the command line. */
+export interface LaunchOptions {
+  /** Absolute path of the directory that holds one state directory per container. Need not exist. */
+  root: string;
+  /** As given by the user: not empty, otherwise unchecked (see the grammar in reference/runc-cli.md A3). */
+  id: string;
+  /** Absolute path of the bundle; lexically clean, symlinks not resolved, existence not checked. */
+  bundle: string;
+  /** Unix socket that receives the pty's master. A relative path is relative to the bundle, as in runc. */
+  consoleSocket?: string;
+  /** Unix socket that receives a pidfd of the container's init. Relative to the bundle, as in runc. */
+  pidfdSocket?: string;
+  /** Absolute path of the file to write init's pid to. */
+  pidFile?: string;
+  noPivot: boolean;
+  noNewKeyring: boolean;
+  /** How many descriptors after stdio and $LISTEN_FDS the program inherits; 0 or more. */
+  preserveFds: number;
+  systemdCgroup: boolean;
+  /** `--rootless`: whether cgroup permission errors are ignored; absent means find out ("auto"). */
+  rootless?: boolean;
+  log: Log;
+}
+
+/** The further options of `run`. */
+export interface RunOptions extends LaunchOptions {
+  detach: boolean;
+  keep: boolean;
+  noSubreaper: boolean;
+}
+
+/** A container that waits for `start`. */
+export interface Created {
+  id: string;
+  /** Pid of its init in the host's pid namespace. */
+  pid: number;
+}
+
+/** What `state` and `list` print of a container; the order of the fields is the order in the JSON. */
+export interface ContainerInfo {
+  ociVersion: string;
+  id: string;
+  /** 0 when stopped. */
+  pid: number;
+  status: Status;
+  bundle: string;
+  rootfs: string;
+  /** When it was created: RFC 3339 in UTC, with as many digits of a second as are not zero (Go's RFC3339Nano). */
+  created: string;
+  annotations?: Record<string, string>;
+  /** Name of the owner of the state directory, or `#uid` where the host has no name for it. */
+  owner: string;
+}
+
+/** All containers below a root that could be read, sorted by id, and one line about each that could not. */
+export interface Listing {
+  containers: ContainerInfo[];
+  errors: string[];
+}
+
+type Result<T> = T | Promise<T>;
+
+/** The functions of the container layer that commands call. Every one throws BuncError, in runc's words. */
+export interface ContainerLayer {
+  /** Makes the container up to the point where its program would be executed. */
+  createContainer(options: LaunchOptions): Result<Created>;
+  /** create and start; resolves to the exit code for the caller: the program's, 128+n for a signal, 0 detached. */
+  runContainer(options: RunOptions): Result<number>;
+  startContainer(root: string, id: string): Result<void>;
+  /** Sends a signal to init; `signo` 0 only asks. Says "container not running" when there is no process. */
+  killContainer(root: string, id: string, signo: number): Result<void>;
+  /** With `force` a running container is killed first, and one that does not exist is no error. */
+  deleteContainer(root: string, id: string, force: boolean): Result<void>;
+  loadState(root: string, id: string): Result<ContainerInfo>;
+  /** Throws with errno ENOENT when `root` does not exist. */
+  listContainers(root: string): Result<Listing>;
+  /** What `explain` prints of the bundle in an absolute directory: text for people, or JSON. */
+  explainBundle(bundle: string, json: boolean): Result<string>;
+}

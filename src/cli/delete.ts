@@ -1,6 +1,9 @@
 /** `delete`: remove a stopped container, or any with --force. */
+import { deleteContainer } from "../container/delete.ts";
 import { containerId, zero } from "./launch-options.ts";
 import type { CommandContext } from "./types.ts";
+
+export const containers = { deleteContainer };
 
 export function command(context: CommandContext<"delete", "deleteContainer">): number | Promise<number> {
   const { args, flags, global, containers } = context;

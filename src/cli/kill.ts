@@ -1,9 +1,12 @@
 /** `kill`: send a signal to a container's init. */
+import { killContainer } from "../container/kill.ts";
 import { BuncError } from "../errors.ts";
 import { parseSignal } from "../linux/signals.ts";
 import { quote } from "./go.ts";
 import { containerId } from "./launch-options.ts";
 import type { CommandContext } from "./types.ts";
+
+export const containers = { killContainer };
 
 export async function command(context: CommandContext<"kill", "killContainer">): Promise<number> {
   const { args, flags, global, containers } = context;

@@ -1,10 +1,13 @@
 /** `list`: the containers below --root, as a table, as JSON, or their ids only. */
+import { listContainers } from "../container/list.ts";
 import type { Listing } from "../container/types.ts";
 import { BuncError } from "../errors.ts";
 import { formatColumns, printable } from "./columns.ts";
 import { goJson } from "./go.ts";
 import { stateJson } from "./state-json.ts";
 import type { CommandContext } from "./types.ts";
+
+export const containers = { listContainers };
 
 type ListContext = CommandContext<"list", "listContainers">;
 

@@ -1,6 +1,9 @@
 /** `run`: create and start a container and, unless detached, wait for its end and return its exit code. */
+import { runContainer } from "../container/run.ts";
 import { launchOptions, withPrefix } from "./launch-options.ts";
 import type { CommandContext } from "./types.ts";
+
+export const containers = { runContainer };
 
 export function command(context: CommandContext<"run", "runContainer">): number | Promise<number> {
   const { flags, containers } = context;

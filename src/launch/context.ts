@@ -3,7 +3,7 @@
  * the descriptors init will find open. All of it is plain data, so that compiling stays a pure function.
  */
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
-import type { CgroupLayout } from "../cgroup/layout.ts";
+import type { Layout } from "../cgroup/layout.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
 /** What the compiler must know about this host; gathered by the launcher, made up by tests and `explain`. */
@@ -15,7 +15,7 @@ export interface HostFacts {
   /** Mount points of the host's proc and sysfs, for --no-pivot only. */
   fullProcMounts: readonly string[];
   /** How cgroups are mounted, undefined when they are not. */
-  cgroup: CgroupLayout | undefined;
+  cgroup: Layout | undefined;
 }
 
 /** The options of create and run that the program depends on. */

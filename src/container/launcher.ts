@@ -1,0 +1,475 @@
+/**
+ * Launching: from a bundle on disk to an init that is about to execute the user's program (or waits for `start`). It
+ * runs the parent's half of a launch in step with init's, and undoes everything when either half fails.
+ */
+import { loadBundle } from "../bundle/load.ts";
+import { BuncError, renderError } from "../errors.ts";
+import { Launch } from "../launch/compile.ts";
+import { type HostFacts, type InheritedFd, type LaunchSettings, Stage } from "../launch/context.ts";
+import { cloneFlag } from "../launch/namespaces.ts";
+import type { Part } from "../launch/program.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
+import { sys, text } from "../linux/lib.ts";
+import { closeFd, kernelVersion, startTime } from "../linux/process.ts";
+import { connectUnix } from "../linux/socket.ts";
+import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
+import { buildState, startOps } from "./build-state.ts";
+import { bundleIo } from "./bundle-io.ts";
+import { LaunchCgroup } from "./launch-cgroup.ts";
+import { Init } from "./init-channel.ts";
+import { type State, withProcess } from "./state.ts";
+import { timestamp } from "./status.ts";
+import { createStateDir, type StateDir } from "./store.ts";
+import type { LaunchOptions } from "./types.ts";
+
+/** What the command wants beyond the options both share. */
+export interface LaunchMode {
+  /** `create`: init waits at the exec fifo. */
+  waitForStart: boolean;
+  /** The command returns while the container runs on. */
+  detach: boolean;
+  /** The socket that gets the terminal's master, when the command itself relays it. */
+  consoleFd?: number;
+}
+
+/** Which descriptor of the parent each inherited one comes from; those in `owned` are closed after the spawn. */
+interface OpenedFds {
+  fds: number[];
+  owned: number[];
+}
+
+/** A container on its way up; `spec` is the validated config.json. */
+export class Launcher {
+  readonly spec: Spec;
+  readonly rootfs: string;
+  readonly dir: StateDir;
+  readonly euid: number;
+  init: Init | undefined;
+  state: State | undefined;
+  private readonly launch: Launch;
+  private readonly cgroup: LaunchCgroup;
+  private readonly settings: LaunchSettings;
+
+  /** Reads and checks the bundle, claims the id and compiles what comes before init runs. */
+  static async prepare(options: LaunchOptions, mode: LaunchMode): Promise<Launcher> {
+    const bundle = loadBundle(options.bundle, bundleIo);
+    const log = options.log;
+    for (const { path, message } of bundle.warnings) log.warn(path ? `${path}: ${message}` : message);
+    checkTerminal(bundle.spec, options, mode);
+    const dir = createStateDir(options.root, options.id);
+    try {
+      const extras = await loadExtras(bundle.spec, options, dir.path);
+      return new Launcher(options, mode, bundle.spec, bundle.spec.root.path, dir, extras);
+    } catch (error) {
+      removeStateDir(dir);
+      throw error;
+    }
+  }
+
+  private constructor(
+    readonly options: LaunchOptions,
+    readonly mode: LaunchMode,
+    spec: Spec,
+    rootfs: string,
+    dir: StateDir,
+    readonly extras: Extras,
+  ) {
+    this.spec = spec;
+    this.rootfs = rootfs;
+    this.dir = dir;
+    this.euid = sys(abi.SYS_geteuid);
+    this.cgroup = new LaunchCgroup(spec, options, this.euid);
+    this.settings = {
+      id: options.id,
+      bundle: options.bundle,
+      rootfs,
+      noPivot: options.noPivot,
+      noNewKeyring: options.noNewKeyring,
+      preserve: extras.listenFds + options.preserveFds,
+      listenFds: extras.listenFds,
+      waitForStart: mode.waitForStart,
+      notifySocket: extras.notifySocket,
+      pidfdSocket: options.pidfdSocket !== undefined,
+      seccomp: extras.seccomp,
+      setgroups: this.euid === 0,
+      innerPid: 1,
+      hookEnv: extras.hookEnv,
+    };
+    this.launch = new Launch(spec, this.settings, hostFacts(spec, options, this.cgroup));
+  }
+
+  /** Brings init up to the last part of its program, which is compiled but not yet sent. */
+  async start(): Promise<void> {
+    try {
+      await this.bringUp();
+    } catch (error) {
+      await this.undo();
+      throw startError(error);
+    }
+  }
+
+  private async bringUp(): Promise<void> {
+    const { plan } = this.launch;
+    if (this.mode.waitForStart) this.makeFifo();
+    this.cgroup.beforeSpawn(() => this.saveState());
+    const opened = await this.openFds(plan.fds);
+    try {
+      const pidns = plan.birth.pidns;
+      const pidnsAt = plan.fds.findIndex((fd) => fd.name === pidns) - 1;
+      this.init = Init.spawn({
+        flags: plan.birth.flags,
+        firstFd: plan.firstFd,
+        fds: opened.fds,
+        preserve: this.settings.preserve,
+        ...(pidns ? { pidns: opened.fds[pidnsAt]! } : {}),
+        ...(this.cgroup.fd === undefined ? {} : { cgroup: this.cgroup.fd }),
+      });
+    } finally {
+      for (const fd of opened.owned) closeFd(fd);
+    }
+    const { init } = this;
+    init.send(plan.first);
+    this.cgroup.afterSpawn(() => this.saveState());
+    if (this.launch.context.namespace("pid")?.path || !this.launch.context.namespace("pid")) {
+      this.settings.innerPid = innerPid(init.pid);
+    }
+    const parts = this.launch.rest();
+    this.expect(Stage.namespaces);
+    await this.giveIds();
+    this.cgroup.place(init.pid);
+    const { oomScoreAdj } = this.spec.process!;
+    if (oomScoreAdj !== undefined) this.setOomScore(oomScoreAdj);
+    await this.extras.moveDevices?.(init.pid);
+    this.saveState(startOpsOf(parts, init.program.length, this.mode.waitForStart));
+    await this.sendParts(parts);
+  }
+
+  /** Sends the parts; between them it does what init waits for. */
+  private async sendParts(parts: readonly Part[]): Promise<void> {
+    const init = this.init!;
+    for (let i = 0; i < parts.length; i++) {
+      init.send(parts[i]!);
+      if (i === parts.length - 1) break;
+      const event = this.expect();
+      if (event.event === Stage.mounted) await this.runRuntimeHooks();
+      else if (event.event === Stage.listener) await this.sendListener(event.value);
+    }
+    if (this.mode.waitForStart) {
+      this.expect(Stage.created);
+      init.close();
+    } else if (init.next() !== undefined) {
+      throw new BuncError("container init told something unexpected", { code: "internal" });
+    } else {
+      // The socket is closed by execve, or because init died: the difference is in the process.
+      this.checkAlive();
+    }
+  }
+
+  private expect(stage?: number): { event: number; value: number } {
+    const event = this.init!.next();
+    if (!event) throw this.deathError();
+    if (stage !== undefined && event.event !== stage) {
+      throw new BuncError(`container init is at stage ${event.event}, not ${stage}`, { code: "internal" });
+    }
+    return event;
+  }
+
+  private deathError(): BuncError {
+    if (this.cgroup.oomKilled()) {
+      return new BuncError("container init was OOM-killed (memory limit too low?)", {
+        code: "launch",
+        path: "linux.resources.memory.limit",
+      });
+    }
+    return new BuncError("container init ended before it executed the program", { code: "launch" });
+  }
+
+  /** An init that was killed before execve (out of memory) closes its socket too; its name tells it apart. */
+  private checkAlive(): void {
+    const comm = readText(`/proc/${this.init!.pid}/comm`, 64);
+    const stat = readText(`/proc/${this.init!.pid}/stat`, 4096);
+    const dead = typeof stat === "number" || stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+    if (dead && typeof comm === "string" && comm.trim() === "bunc:[init]") throw this.deathError();
+  }
+
+  /** The exec fifo: init opens it for writing once it waits, so it belongs to root of the container. */
+  private makeFifo(): void {
+    this.dir.makeFifo(hostId(0, this.spec.linux?.uidMappings), hostId(0, this.spec.linux?.gidMappings));
+  }
+
+  private async openFds(wanted: readonly InheritedFd[]): Promise<OpenedFds> {
+    const opened: OpenedFds = { fds: [], owned: [] };
+    try {
+      for (const fd of wanted.slice(1)) {
+        const { from } = fd;
+        if (from.kind === "console-socket" && this.mode.consoleFd !== undefined) {
+          opened.fds.push(this.mode.consoleFd);
+          continue;
+        }
+        const number = await this.openFd(from);
+        opened.fds.push(number);
+        opened.owned.push(number);
+      }
+      return opened;
+    } catch (error) {
+      for (const fd of opened.owned) closeFd(fd);
+      throw error;
+    }
+  }
+
+  private async openFd(from: InheritedFd["from"]): Promise<number> {
+    switch (from.kind) {
+      case "state-dir":
+        return openReadonlyTree(this.dir.path);
+      case "console-socket":
+        return connectUnix(this.fromBundle(this.options.consoleSocket!));
+      case "pidfd-socket":
+        return connectUnix(this.fromBundle(this.options.pidfdSocket!));
+      case "namespace":
+        return openNamespace(from.namespace.type, from.namespace.path!, from.path);
+      case "tree":
+        return (await import("./ids.ts")).openTreeFd(this.spec, from);
+      case "sync":
+        throw new Error("the socket is made by the spawn");
+    }
+  }
+
+  private fromBundle(path: string): string {
+    return path.startsWith("/") ? path : `${this.options.bundle}/${path}`;
+  }
+
+  private async giveIds(): Promise<void> {
+    if (!this.launch.context.isNew("user")) return;
+    const { writeIdMaps } = await import("./ids.ts");
+    writeIdMaps(this.init!.pid, this.spec.linux!, this.euid);
+  }
+
+  private setOomScore(score: number): void {
+    const path = `/proc/${this.init!.pid}/oom_score_adj`;
+    const result = writeExisting(path, String(score));
+    if (result >= 0) return;
+    const error = pathError("write", path, result);
+    throw new BuncError(`cannot set oomScoreAdj to ${score}: ${error.message}`, {
+      ...error.fields,
+      path: "process.oomScoreAdj",
+      hint: "lowering it needs CAP_SYS_RESOURCE",
+    });
+  }
+
+  /** prestart and createRuntime hooks: in the runtime's namespaces, while init waits before its change of root. */
+  private async runRuntimeHooks(): Promise<void> {
+    const { runHooks } = await import("./hooks.ts");
+    const { prestart, createRuntime } = this.spec.hooks ?? {};
+    const state = this.hookState("creating");
+    runHooks("prestart", prestart ?? [], state);
+    runHooks("createRuntime", createRuntime ?? [], state);
+  }
+
+  /** The runtime-spec State of this container, as hooks read it. */
+  hookState(status: string): string {
+    const { annotations } = this.spec;
+    return JSON.stringify({
+      ociVersion: this.spec.ociVersion,
+      id: this.options.id,
+      status,
+      pid: this.init?.pid ?? 0,
+      bundle: this.options.bundle,
+      ...(annotations ? { annotations } : {}),
+    });
+  }
+
+  private async sendListener(number: number): Promise<void> {
+    const { sendSeccompListener } = await import("./seccomp-listener.ts");
+    sendSeccompListener(this.spec.linux!.seccomp!, this.init!, number, this.hookState("creating"));
+  }
+
+  /** Writes state.json: before the cgroups are made, and again when init is there. */
+  private saveState(ops: ReturnType<typeof startOps> = []): void {
+    this.state ??= buildState(this.spec, {
+      id: this.options.id,
+      bundle: this.options.bundle,
+      rootfs: this.rootfs,
+      noPivot: this.options.noPivot,
+      noNewKeyring: this.options.noNewKeyring,
+      systemdCgroup: this.options.systemdCgroup,
+      rootlessEuid: this.euid !== 0,
+      rootlessCgroups: this.cgroup.rootless,
+      created: timestamp(),
+      cgroupPaths: this.cgroup.paths,
+      externalDescriptors: [0, 1, 2].map(descriptorName),
+      notifySocket: this.extras.notifySocket,
+      mounts: this.extras.mounts,
+    });
+    if (this.init) {
+      if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;
+      this.state = withProcess(this.state, this.init.pid, startTime(this.init.pid));
+    }
+    this.dir.save(this.state);
+  }
+
+  /** Writes the pid file, beside its final name first. */
+  writePidFile(): void {
+    const path = this.options.pidFile;
+    if (!path) return;
+    const result = writeAtomic(path, String(this.init!.pid), 0o666);
+    if (result < 0) throw pathError("open", path, result);
+  }
+
+  /** Takes back everything: processes, cgroups, the state directory. What cannot be undone is only warned about. */
+  async undo(): Promise<void> {
+    this.init?.kill();
+    await this.remove();
+  }
+
+  /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
+  async remove(): Promise<void> {
+    const { log } = this.options;
+    try {
+      this.extras.close?.();
+      this.cgroup.destroy();
+    } catch (error) {
+      log.warn(renderError(error));
+    }
+    const poststop = this.spec.hooks?.poststop;
+    if (poststop?.length && this.state) {
+      const { runHooks } = await import("./hooks.ts");
+      runHooks("poststop", poststop, this.hookState("stopped"), { failed: (error) => log.warn(renderError(error)) });
+    }
+    removeStateDir(this.dir);
+  }
+}
+
+/** Rarely needed parts of a launch, loaded only for bundles that ask for them. */
+interface Extras {
+  seccomp: LaunchSettings["seccomp"];
+  listenFds: number;
+  notifySocket: string;
+  mounts: string[];
+  hookEnv: string[];
+  moveDevices?: (pid: number) => void;
+  close?: () => void;
+}
+
+async function loadExtras(spec: Spec, options: LaunchOptions, _stateDir: string): Promise<Extras> {
+  const extras: Extras = { seccomp: undefined, listenFds: 0, notifySocket: "", mounts: [], hookEnv: [] };
+  const profile = spec.linux?.seccomp;
+  if (profile) {
+    const { loadFilter } = await import("./seccomp-filter.ts");
+    extras.seccomp = loadFilter(profile, options);
+  }
+  if (spec.hooks) extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+  return extras;
+}
+
+function hostFacts(spec: Spec, options: LaunchOptions, cgroup: LaunchCgroup): HostFacts {
+  return {
+    kernel: kernelVersion(),
+    apparmor: false,
+    selinux: false,
+    fullProcMounts: options.noPivot ? fullProcMounts(spec.root!.path) : [],
+    cgroup: cgroup.layout,
+  };
+}
+
+/** Mount points of whole proc and sysfs file systems outside of the rootfs (see compileMove). */
+function fullProcMounts(rootfs: string): string[] {
+  const info = readText("/proc/self/mountinfo");
+  if (typeof info === "number") return [];
+  const found: string[] = [];
+  for (const line of info.split("\n")) {
+    const fields = line.split(" ");
+    const type = fields[fields.indexOf("-") + 1];
+    if (fields[3] === "/" && (type === "proc" || type === "sysfs") && !fields[4]!.startsWith(rootfs)) {
+      found.push(fields[4]!.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))));
+    }
+  }
+  return found;
+}
+
+function checkTerminal(spec: Spec, { consoleSocket }: LaunchOptions, { detach }: LaunchMode): void {
+  const terminal = spec.process?.terminal ?? false;
+  if (detach && terminal && !consoleSocket) {
+    throw new BuncError("cannot allocate tty if runc will detach without setting console socket", {
+      code: "usage",
+      path: "process.terminal",
+    });
+  }
+  if ((!detach || !terminal) && consoleSocket) {
+    throw new BuncError("cannot use console socket if runc will not detach or allocate tty", { code: "usage" });
+  }
+}
+
+/** What the operations after the wait for `start` are, for the message of a failure that `start` reads. */
+function startOpsOf(parts: readonly Part[], first: number, waits: boolean): ReturnType<typeof startOps> {
+  if (!waits) return [];
+  const ops = parts.flatMap((part) => part.ops);
+  const from = ops.findIndex((op) => op.call === abi.BUNC_OP_ERRORS_TO) + 1;
+  return startOps(ops.slice(from), first + from);
+}
+
+/**
+ * The state directory as a mount of its own, read-only: whoever gets hold of init's descriptor reaches the fifo (which
+ * can be written to all the same) and nothing above.
+ */
+function openReadonlyTree(path: string): number {
+  const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC;
+  const fd = sys(abi.SYS_open_tree, abi.AT_FDCWD, path, flags);
+  if (fd < 0) throw pathError("open_tree", path, fd);
+  const attr = new Uint8Array(32);
+  attr[0] = abi.MOUNT_ATTR_RDONLY | abi.MOUNT_ATTR_NOSUID;
+  // Before Linux 5.12 it stays writable; the descriptor is then as good as runc's.
+  sys(abi.SYS_mount_setattr, fd, "", abi.AT_EMPTY_PATH, attr, attr.length);
+  return fd;
+}
+
+/** Opens a namespace to join and checks that it is of the type the bundle says. */
+function openNamespace(type: LinuxNamespaceType, path: string, at: string): number {
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, abi.O_RDONLY | abi.O_CLOEXEC, 0);
+  if (fd < 0) {
+    const error = pathError("open", path, fd);
+    throw new BuncError(`cannot join the ${type} namespace: ${error.message}`, { ...error.fields, path: at });
+  }
+  const found = sys(abi.SYS_ioctl, fd, abi.NS_GET_NSTYPE);
+  if (found === cloneFlag(type)) return fd;
+  closeFd(fd);
+  throw new BuncError(`cannot join the ${type} namespace: ${path} is ${found < 0 ? "no namespace" : "another type"}`, {
+    code: "config",
+    path: at,
+  });
+}
+
+/** The id on the host that an id of the container is mapped to. */
+function hostId(id: number, mappings: { containerID: number; hostID: number; size: number }[] | undefined): number {
+  for (const { containerID, hostID, size } of mappings ?? []) {
+    if (id >= containerID && id < containerID + size) return hostID + id - containerID;
+  }
+  return id;
+}
+
+/** The pid that a process has in its own pid namespace: the last of NSpid (proc_pid_status(5)). */
+function innerPid(pid: number): number {
+  const status = readText(`/proc/${pid}/status`, 8192);
+  const line = typeof status === "string" ? /^NSpid:(.*)$/m.exec(status) : null;
+  return Number(line?.[1]?.trim().split(/\s+/).pop() ?? pid);
+}
+
+/** What a standard descriptor is: "pipe:[12]", "/dev/null". */
+function descriptorName(fd: number): string {
+  const buffer = new Uint8Array(4096);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/self/fd/${fd}`, buffer, buffer.length);
+  return n > 0 ? text(buffer.subarray(0, n)) : "";
+}
+
+/** Removes what a launch puts into a state directory, and the directory. */
+export function removeStateDir(dir: StateDir): void {
+  for (const name of ["state.json", ".state.json", "exec.fifo"]) sys(abi.SYS_unlinkat, dir.fd, name, 0);
+  dir.close();
+  sys(abi.SYS_unlinkat, abi.AT_FDCWD, dir.path, abi.AT_REMOVEDIR);
+}
+
+function startError(error: unknown): unknown {
+  if (!(error instanceof BuncError)) return error;
+  const where = error.fields.code === "launch" ? "error during container init: " : "";
+  return new BuncError(`unable to start container process: ${where}${error.message}`, error.fields);
+}

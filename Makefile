@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BUN := node_modules/bun/bin/bun.exe
 VERSION := $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
-COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 
 CC ?= gcc
 WARN := -Wall -Wextra -Werror
@@ -18,10 +18,11 @@ INIT_CFLAGS := $(CFLAGS) -Os -ffreestanding -fno-builtin -fno-tree-loop-distribu
 INIT_LDFLAGS := -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noseparate-code,-z,norelro,--build-id=none,-s
 INIT_MAX := 32768
 
-INTERP := c/interp.c c/mkpath.c c/hook.c c/files.c c/clone.S
+INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
-GEN := src/linux/abi.gen.ts build/libbunc.ts
+GEN := src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts
+LIBSECCOMP := $(shell pkg-config --modversion libseccomp 2>/dev/null || echo unknown)
 APT := busybox-static libseccomp-dev clang-format runc crun redis-server uidmap bats hyperfine strace \
 	golang-github-containers-common
 
@@ -84,13 +85,13 @@ build/%.ts: build/%.so
 # --- the executable ----------------------------------------------------------------------------------------------------
 
 BUN_BUILD = $(BUN) build --compile --minify --bytecode --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
-	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"'
+	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"' --define LIBSECCOMP_VERSION='"$(LIBSECCOMP)"'
 
-bunc: $(GEN) $(TS_SOURCES) build/libbunc-seccomp.so $(BUN)
+bunc: $(GEN) $(TS_SOURCES) $(BUN)
 	$(BUN_BUILD) src/main.ts --outfile build/bunc.tmp
 	mv build/bunc.tmp $@
 
 # The same with fault injection compiled in, for test/fault only.
-build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) build/libbunc-seccomp.so $(BUN)
+build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) $(BUN)
 	$(BUN_BUILD) --conditions=faults src/main.ts --outfile build/bunc-faults.tmp
 	mv build/bunc-faults.tmp $@

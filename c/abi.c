@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <asm/unistd.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/if.h>
 #include <linux/keyctl.h>
@@ -50,12 +51,14 @@ struct entry {
 #define SYS(name) {"SYS_" #name, __NR_##name},
 #define OFF(type, field) {#type "." #field, offsetof(struct type, field)},
 #define SIZE(type) {"sizeof." #type, sizeof(struct type)},
+#define ATTR(field) {"bpf_attr." #field, offsetof(union bpf_attr, field)},
+#define QUERY(field) {"bpf_query." #field, offsetof(union bpf_attr, query.field)},
 
 __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
     /* clang-format off */
 	SYS(openat) SYS(openat2) SYS(close) SYS(read) SYS(write) SYS(pread64) SYS(lseek) SYS(ioctl)
 	SYS(fcntl) SYS(dup3) SYS(close_range) SYS(pipe2) SYS(ppoll) SYS(sendto) SYS(recvfrom)
-	SYS(bind) SYS(mount) SYS(umount2) SYS(pivot_root) SYS(open_tree) SYS(move_mount) SYS(fsopen)
+	SYS(bind) SYS(setsockopt) SYS(mount) SYS(umount2) SYS(pivot_root) SYS(open_tree) SYS(move_mount) SYS(fsopen)
 	SYS(fsconfig) SYS(fsmount) SYS(mount_setattr) SYS(chroot) SYS(chdir) SYS(fchdir) SYS(getcwd)
 	SYS(mkdirat) SYS(mknodat) SYS(symlinkat) SYS(unlinkat) SYS(renameat) SYS(linkat) SYS(fchmod)
 	SYS(fchmodat) SYS(fchown) SYS(fchownat) SYS(newfstatat) SYS(statx) SYS(fstatfs) SYS(statfs)
@@ -116,11 +119,12 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(AF_UNIX) N(AF_INET) N(AF_NETLINK) N(SOCK_STREAM) N(SOCK_DGRAM) N(SOCK_SEQPACKET) N(SOCK_RAW)
 	N(SOCK_CLOEXEC) N(SOCK_NONBLOCK) N(MSG_NOSIGNAL) N(MSG_PEEK) N(MSG_DONTWAIT) N(MSG_TRUNC)
 	N(SIOCSIFFLAGS) N(SIOCGIFFLAGS) N(SIOCGIFINDEX) N(IFF_UP) N(IFF_RUNNING) N(IFNAMSIZ)
-	N(NETLINK_ROUTE) N(NETLINK_EXT_ACK) N(SOL_NETLINK) N(RTM_NEWLINK) N(RTM_SETLINK)
-	N(RTM_GETLINK) N(RTM_NEWADDR) N(RTM_GETADDR) N(RTM_DELADDR) N(NLM_F_REQUEST) N(NLM_F_ACK)
-	N(NLM_F_DUMP) N(NLM_F_CREATE) N(NLM_F_EXCL) N(IFLA_IFNAME) N(IFLA_NET_NS_FD)
+	N(NETLINK_ROUTE) N(NETLINK_EXT_ACK) N(NETLINK_CAP_ACK) N(SOL_NETLINK) N(RTM_NEWLINK) N(RTM_SETLINK)
+	N(RTM_GETLINK) N(RTM_NEWADDR) N(RTM_GETADDR) N(RTM_DELADDR) N(RTM_DELLINK) N(RTMGRP_LINK) N(RT_SCOPE_UNIVERSE) N(NLM_F_REQUEST) N(NLM_F_ACK)
+	N(NLM_F_DUMP) N(NLM_F_DUMP_INTR) N(NLM_F_CAPPED) N(NLM_F_ACK_TLVS) N(NLMSGERR_ATTR_MSG) N(NLM_F_CREATE) N(NLM_F_EXCL) N(IFLA_IFNAME) N(IFLA_NET_NS_FD)
 	N(IFLA_NET_NS_PID) N(IFLA_NEW_IFINDEX) N(IFA_LOCAL) N(IFA_ADDRESS) N(IFA_LABEL)
-	N(IFA_BROADCAST) N(IFA_CACHEINFO) N(IFA_FLAGS) N(IFA_F_PERMANENT) N(NLMSG_ERROR) N(NLMSG_DONE)
+	N(IFA_BROADCAST) N(IFA_CACHEINFO) N(IFA_FLAGS) N(IFA_F_PERMANENT) N(IFA_F_NODAD) N(IFA_F_HOMEADDRESS) N(IFA_F_MANAGETEMPADDR)
+	N(IFA_F_NOPREFIXROUTE) N(IFA_F_MCAUTOJOIN) N(IFA_RT_PRIORITY) N(NLMSG_ERROR) N(NLMSG_DONE)
 	N(IOPRIO_WHO_PROCESS) N(MPOL_DEFAULT) N(MPOL_PREFERRED) N(MPOL_BIND) N(MPOL_INTERLEAVE)
 	N(MPOL_LOCAL) N(MPOL_PREFERRED_MANY) N(MPOL_F_NUMA_BALANCING) N(MPOL_F_RELATIVE_NODES)
 	N(MPOL_F_STATIC_NODES) N(SCHED_OTHER) N(SCHED_FIFO) N(SCHED_RR) N(SCHED_BATCH) N(SCHED_IDLE)
@@ -136,7 +140,9 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(BUNC_OP_LOOKPATH) N(BUNC_OP_HOME) N(BUNC_OP_COPYUP) N(BUNC_OP_EXPECT) N(BUNC_OP_PATCH)
 	N(BUNC_OP_LOAD) N(BUNC_OP_DROP_BOUNDING) N(BUNC_OP_CHECK_CWD) N(BUNC_OP_FORK)
 	N(BUNC_OP_NETLINK) N(BUNC_OP_WRITE) N(BUNC_OP_WRITE_AT) N(BUNC_OP_ERRORS_TO)
-	N(BUNC_OP_RESET_SIGNALS) N(BUNC_OP_LAST) N(BUNC_EHOOK)
+	N(BUNC_OP_RESET_SIGNALS) N(BUNC_OP_MOUNT) N(BUNC_OP_MOUNT_ATTR) N(BUNC_OP_DEVICE) N(BUNC_OP_MASK) N(BUNC_OP_READONLY)
+	N(BUNC_OP_NULL_STREAMS) N(BUNC_OP_OWN_STREAMS) N(BUNC_OP_LAST) N(BUNC_MOUNT_RECURSIVE) N(BUNC_MOUNT_COPY_UP)
+	N(BUNC_MOUNT_TAKE_MODE) N(BUNC_MOUNT_NO_LINKS) N(BUNC_MOUNT_GUARD_PROC) N(BUNC_MOUNT_ONLY_PROC) N(BUNC_EHOOK)
 	N(BUNC_EVENT_STAGE) N(BUNC_EVENT_ERROR) N(BUNC_EVENT_FORKED) N(BUNC_TEXT_MAX) N(BUNC_MAX_FDS)
 	N(BUNC_CALL_RUN) N(BUNC_CALL_SPAWN) N(BUNC_CALL_READ_FILE) N(BUNC_CALL_RECV)
 	N(BUNC_CALL_SEND_FD) N(BUNC_CALL_SIGNALS) N(SIGHUP) N(SIGINT) N(SIGQUIT) N(SIGILL) N(SIGTRAP)
@@ -153,6 +159,14 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(CAP_AUDIT_CONTROL) N(CAP_SETFCAP) N(CAP_MAC_OVERRIDE) N(CAP_MAC_ADMIN) N(CAP_SYSLOG)
 	N(CAP_WAKE_ALARM) N(CAP_BLOCK_SUSPEND) N(CAP_AUDIT_READ) N(CAP_PERFMON) N(CAP_BPF)
 	N(CAP_CHECKPOINT_RESTORE)
+	N(BPF_PROG_LOAD) N(BPF_PROG_ATTACH) N(BPF_PROG_DETACH) N(BPF_PROG_QUERY)
+	N(BPF_PROG_GET_FD_BY_ID) N(BPF_PROG_TYPE_CGROUP_DEVICE) N(BPF_CGROUP_DEVICE)
+	N(BPF_F_ALLOW_MULTI) N(BPF_DEVCG_ACC_MKNOD) N(BPF_DEVCG_ACC_READ) N(BPF_DEVCG_ACC_WRITE)
+	N(BPF_DEVCG_DEV_BLOCK) N(BPF_DEVCG_DEV_CHAR)
+	ATTR(prog_type) ATTR(insn_cnt) ATTR(insns) ATTR(license) ATTR(prog_flags) ATTR(target_fd)
+	ATTR(attach_bpf_fd) ATTR(attach_type) ATTR(attach_flags) ATTR(prog_id)
+	{"sizeof.bpf_attr", sizeof(union bpf_attr)},
+	QUERY(target_fd) QUERY(attach_type) QUERY(prog_ids) QUERY(prog_cnt)
 	SIZE(bunc_part)
 	OFF(bunc_part, magic)
 	OFF(bunc_part, size)
@@ -181,6 +195,23 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(bunc_hook, input)
 	OFF(bunc_hook, input_size)
 	OFF(bunc_hook, timeout_ms)
+	SIZE(bunc_mount)
+	OFF(bunc_mount, type)
+	OFF(bunc_mount, params)
+	OFF(bunc_mount, source)
+	OFF(bunc_mount, propagation)
+	OFF(bunc_mount, set)
+	OFF(bunc_mount, clear)
+	OFF(bunc_mount, rec_set)
+	OFF(bunc_mount, rec_clear)
+	OFF(bunc_mount, tree)
+	OFF(bunc_mount, flags)
+	SIZE(bunc_device)
+	OFF(bunc_device, mode)
+	OFF(bunc_device, dev)
+	OFF(bunc_device, host)
+	OFF(bunc_device, uid)
+	OFF(bunc_device, gid)
 	SIZE(bunc_event)
 	OFF(bunc_event, kind)
 	OFF(bunc_event, index)
@@ -192,6 +223,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(bunc_state, sync_fd)
 	OFF(bunc_state, error)
 	OFF(bunc_state, index)
+	OFF(bunc_state, step)
 	OFF(bunc_state, text_size)
 	OFF(bunc_state, text)
 	SIZE(bunc_spawn)
@@ -219,5 +251,22 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	{"siginfo.si_code", offsetof(siginfo_t, si_code)},
 	{"siginfo.si_pid", offsetof(siginfo_t, si_pid)},
 	{"statfs.f_type", 0},
+	SIZE(sockaddr_nl)
+	OFF(sockaddr_nl, nl_groups)
+	SIZE(nlmsghdr)
+	OFF(nlmsghdr, nlmsg_type)
+	OFF(nlmsghdr, nlmsg_flags)
+	OFF(nlmsghdr, nlmsg_seq)
+	SIZE(nlmsgerr)
+	SIZE(ifinfomsg)
+	OFF(ifinfomsg, ifi_index)
+	OFF(ifinfomsg, ifi_flags)
+	OFF(ifinfomsg, ifi_change)
+	SIZE(ifaddrmsg)
+	OFF(ifaddrmsg, ifa_prefixlen)
+	OFF(ifaddrmsg, ifa_flags)
+	OFF(ifaddrmsg, ifa_scope)
+	OFF(ifaddrmsg, ifa_index)
+	SIZE(ifreq)
     /* clang-format on */
 };

@@ -54,7 +54,8 @@ struct bunc_op {
 /* Composite operations: several calls in a row that cannot be a list decided beforehand. */
 enum bunc_op_code {
 	BUNC_OP_FIRST = 0xf000,
-	/* (event, value): tell the parent, then wait for its next part, which replaces this one. */
+	/* (event, value): tell the parent unless event is 0, then wait for its next part, which replaces this
+	   one. */
 	BUNC_OP_PART = 0xf000,
 	/* (event, value): tell the parent and go on. */
 	BUNC_OP_REPORT,
@@ -96,7 +97,48 @@ enum bunc_op_code {
 	BUNC_OP_ERRORS_TO,
 	/* (pid): all signals to their default action, none blocked. */
 	BUNC_OP_RESET_SIGNALS,
+	/* (root fd, path, struct bunc_mount): a file system or a bind mount, onto a path below the root. */
+	BUNC_OP_MOUNT,
+	/* (root fd, path, MOUNT_ATTR_* to set, to clear): change a mount below the root. */
+	BUNC_OP_MOUNT_ATTR,
+	/* (dir fd, name, struct bunc_device): a device node, or a bind of the host's. */
+	BUNC_OP_DEVICE,
+	/* (root fd, path, fd of an empty tmpfs): cover a path; what is not there is passed over. */
+	BUNC_OP_MASK,
+	/* (root fd, path): bind a path over itself, read-only; what is not there is passed over. */
+	BUNC_OP_READONLY,
+	/* (root fd): standard streams that are the host's null device become the container's. */
+	BUNC_OP_NULL_STREAMS,
+	/* (uid): the standard streams get this owner, where that is possible. */
+	BUNC_OP_OWN_STREAMS,
 	BUNC_OP_LAST,
+};
+
+#define BUNC_MOUNT_RECURSIVE 1u	  /* bind with what is mounted below the source */
+#define BUNC_MOUNT_COPY_UP 2u	  /* copy what the mount covers into it */
+#define BUNC_MOUNT_TAKE_MODE 4u	  /* the mount's root gets the mode of the directory it covers */
+#define BUNC_MOUNT_NO_LINKS 8u	  /* the target must be a directory reached without a symbolic link */
+#define BUNC_MOUNT_GUARD_PROC 16u /* the target must not lie in a proc file system */
+#define BUNC_MOUNT_ONLY_PROC 32u  /* the source must be a proc file system */
+
+struct bunc_mount {
+	uint64_t type;	      /* string; 0 for a bind mount */
+	uint64_t params;      /* file system: parameters, see configure() in mount.c */
+	uint64_t source;      /* bind: path on the host */
+	uint64_t propagation; /* array of MS_* values ended by 0, or 0 */
+	uint64_t set;	      /* MOUNT_ATTR_* */
+	uint64_t clear;
+	uint64_t rec_set; /* the same for the mount and all below it */
+	uint64_t rec_clear;
+	int64_t tree; /* bind: descriptor of a detached mount instead of a path; -1 for none */
+	uint64_t flags;
+};
+
+struct bunc_device {
+	uint64_t mode; /* type and permissions; 0: bind the host's node */
+	uint64_t dev;
+	uint64_t host; /* path of the host's node, bound when none can be made; 0: that is a failure */
+	uint32_t uid, gid;
 };
 
 #define BUNC_EHOOK 200 /* beyond every errno: the hook ended, and not with 0 */
@@ -122,7 +164,7 @@ enum bunc_event_kind {
 struct bunc_event {
 	uint32_t kind;
 	uint32_t index;
-	uint32_t event;
+	uint32_t event; /* BUNC_EVENT_ERROR: the call of a composite that failed, and which item << 16 */
 	uint32_t text_size;
 	int64_t value;
 	/* text_size bytes follow */
@@ -135,6 +177,7 @@ struct bunc_state {
 	int32_t error_fd; /* where failures are told: sync_fd, after the start the exec fifo */
 	int32_t error;	  /* errno of the failing operation */
 	uint32_t index;	  /* its index in the program */
+	uint32_t step;	  /* which call of a composite failed (system call number), and at which item << 16 */
 	uint32_t text_size;
 	char text[BUNC_TEXT_MAX];
 };

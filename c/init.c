@@ -61,6 +61,7 @@ static void tell_failure(struct bunc_state *state)
 {
 	struct bunc_event event = {.kind = BUNC_EVENT_ERROR,
 				   .index = state->index,
+				   .event = state->step,
 				   .text_size = state->text_size,
 				   .value = state->error};
 	if (state->error_fd == state->sync_fd) {

@@ -207,24 +207,54 @@ static long check_cwd(void)
 	return path[0] == '/' ? 0 : -ENOENT;
 }
 
-static long netlink(int sock, const void *message, size_t size)
+/* What the kernel says beyond the errno (NETLINK_EXT_ACK); `size` bytes of the answer arrived. */
+static void read_netlink_text(struct bunc_state *state, const struct nlmsghdr *head, size_t size)
 {
-	struct {
+	const struct nlmsgerr *error = (const void *)(head + 1);
+	size_t at = sizeof(*head) + sizeof(*error);
+	if (!(head->nlmsg_flags & NLM_F_ACK_TLVS))
+		return;
+	/* Unless NETLINK_CAP_ACK is set, the refused message comes back whole. */
+	if (!(head->nlmsg_flags & NLM_F_CAPPED))
+		at += NLMSG_ALIGN(error->msg.nlmsg_len) - sizeof(error->msg);
+	while (at + sizeof(struct nlattr) <= size) {
+		const struct nlattr *attr = (const void *)((const char *)head + at);
+		if (attr->nla_len < sizeof(*attr) || attr->nla_len > size - at)
+			return;
+		/* The text is ended by NUL, which is part of the length. */
+		if (attr->nla_type == NLMSGERR_ATTR_MSG && attr->nla_len > sizeof(*attr) + 1)
+			bunc_say(state, (const char *)(attr + 1), attr->nla_len - sizeof(*attr) - 1);
+		at += NLA_ALIGN(attr->nla_len);
+	}
+}
+
+static long netlink(struct bunc_state *state, int sock, const void *message, size_t size)
+{
+	const struct nlmsghdr *request = message;
+	union {
 		struct nlmsghdr head;
-		struct nlmsgerr error;
-		char rest[4096];
+		char bytes[4096];
 	} answer;
+	const struct nlmsgerr *error = (const void *)(&answer.head + 1);
+	if (size < sizeof(*request) || request->nlmsg_len != size)
+		return -EINVAL;
 	long n = sys6(__NR_sendto, sock, (long)message, (long)size, 0, 0, 0);
 	if (n < 0)
 		return n;
-	do
+	/* Notifications and answers to an earlier request that failed half-way are passed over. */
+	do {
 		n = sys6(__NR_recvfrom, sock, (long)&answer, sizeof(answer), 0, 0, 0);
-	while (n == -EINTR);
-	if (n < 0)
-		return n;
-	if ((size_t)n < sizeof(answer.head) + sizeof(answer.error) || answer.head.nlmsg_type != NLMSG_ERROR)
+		if (n < 0 && n != -EINTR)
+			return n;
+		if (n >= 0 && (size_t)n < sizeof(answer.head))
+			return -EPROTO;
+	} while (n < 0 || answer.head.nlmsg_type != NLMSG_ERROR ||
+		 answer.head.nlmsg_seq != request->nlmsg_seq);
+	if ((size_t)n < sizeof(answer.head) + sizeof(*error))
 		return -EPROTO;
-	return answer.error.error;
+	if (error->error < 0)
+		read_netlink_text(state, &answer.head, (size_t)n);
+	return error->error;
 }
 
 static long write_at(int dir, const char *path, long flags, const void *bytes, size_t size)
@@ -269,8 +299,11 @@ static long fork_on(struct bunc_state *state, uint64_t flags)
 static long composite(const struct bunc_op *op, struct bunc_state *state, uint32_t index, const uint64_t *a)
 {
 	switch (op->code) {
-	case BUNC_OP_REPORT:
 	case BUNC_OP_PART:
+		if (!a[0])
+			return 0;
+		/* fall through */
+	case BUNC_OP_REPORT:
 		return report(state, BUNC_EVENT_STAGE, index, (uint32_t)a[0], (int64_t)a[1]);
 	case BUNC_OP_MKPATH:
 		return bunc_mkpath((int)a[0], (const char *)a[1], (unsigned int)a[2], (unsigned int)a[3]);
@@ -297,7 +330,7 @@ static long composite(const struct bunc_op *op, struct bunc_state *state, uint32
 	case BUNC_OP_FORK:
 		return fork_on(state, a[0]);
 	case BUNC_OP_NETLINK:
-		return netlink((int)a[0], (const void *)a[1], a[2]);
+		return netlink(state, (int)a[0], (const void *)a[1], a[2]);
 	case BUNC_OP_WRITE:
 		return bunc_write_all((int)a[0], (const void *)a[1], a[2]);
 	case BUNC_OP_WRITE_AT:
@@ -308,13 +341,27 @@ static long composite(const struct bunc_op *op, struct bunc_state *state, uint32
 	case BUNC_OP_RESET_SIGNALS:
 		reset_signals();
 		return 0;
+	case BUNC_OP_MOUNT:
+		return bunc_mount(state, (int)a[0], (const char *)a[1], (const struct bunc_mount *)a[2]);
+	case BUNC_OP_MOUNT_ATTR:
+		return bunc_set_attributes((int)a[0], (const char *)a[1], a[2], a[3]);
+	case BUNC_OP_DEVICE:
+		return bunc_device(state, (int)a[0], (const char *)a[1], (const struct bunc_device *)a[2]);
+	case BUNC_OP_MASK:
+		return bunc_mask(state, (int)a[0], (const char *)a[1], (int)a[2]);
+	case BUNC_OP_READONLY:
+		return bunc_readonly(state, (int)a[0], (const char *)a[1]);
+	case BUNC_OP_NULL_STREAMS:
+		return bunc_null_streams((int)a[0]);
+	case BUNC_OP_OWN_STREAMS:
+		return bunc_own_streams((uint32_t)a[0]);
 	default:
 		return -ENOSYS;
 	}
 }
 
 /* An fscontext keeps the kernel's own words about what it refused; they are worth more than the errno. */
-static void read_fs_log(struct bunc_state *state, int fd)
+void bunc_read_fs_log(struct bunc_state *state, int fd)
 {
 	char line[256];
 	for (int i = 0; i < 4; i++) {
@@ -350,6 +397,7 @@ enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state)
 				   : op->args[k];
 		long r;
 		state->text_size = 0;
+		state->step = 0;
 #ifdef BUNC_FAULTS
 		if (part->fail_at == index + 1)
 			r = -(long)part->fail_errno;
@@ -383,7 +431,7 @@ enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state)
 			continue;
 		}
 		if (op->log_slot)
-			read_fs_log(state, (int)state->slots[op->log_slot - 1]);
+			bunc_read_fs_log(state, (int)state->slots[op->log_slot - 1]);
 		state->error = (int32_t)-r;
 		state->index = index;
 		return BUNC_FAILED;

@@ -32,6 +32,14 @@ long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook);
 long bunc_copy_up(int from, int to, int depth);
 long bunc_home(const char *path, uint64_t uid, char *out, size_t size);
 
+long bunc_mount(struct bunc_state *state, int root, const char *path, const struct bunc_mount *mount);
+long bunc_set_attributes(int root, const char *path, uint64_t set, uint64_t clear);
+long bunc_device(struct bunc_state *state, int dir, const char *name, const struct bunc_device *device);
+long bunc_mask(struct bunc_state *state, int root, const char *path, int empty);
+long bunc_readonly(struct bunc_state *state, int root, const char *path);
+long bunc_null_streams(int root);
+long bunc_own_streams(uint32_t uid);
+
 /* The few string functions that are needed; gcc may call the first two on its own. */
 void *memcpy(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
@@ -39,5 +47,8 @@ size_t bunc_strlen(const char *text);
 
 /* Appends text to the explanation of a failure, cut at BUNC_TEXT_MAX. */
 void bunc_say(struct bunc_state *state, const char *text, size_t size);
+
+/* Appends what an fscontext keeps of the kernel's own words. */
+void bunc_read_fs_log(struct bunc_state *state, int fd);
 
 #endif

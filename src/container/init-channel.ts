@@ -118,7 +118,7 @@ export class Init {
     this.fill(header + size);
     const text = this.pending.slice(header, header + size);
     this.pending = this.pending.slice(header + size);
-    if (event.kind === abi.BUNC_EVENT_ERROR) throw this.failure(index, event.value, text);
+    if (event.kind === abi.BUNC_EVENT_ERROR) throw this.failure(index, event.value, text, event.event);
     if (event.kind === abi.BUNC_EVENT_FORKED) {
       this.adopt(event.value);
       return this.next();
@@ -126,10 +126,10 @@ export class Init {
     return event;
   }
 
-  private failure(index: number, errno: number, text: Uint8Array): BuncError {
+  private failure(index: number, errno: number, text: Uint8Array, step: number): BuncError {
     const op = this.ops[index];
     if (!op) return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });
-    return opFailure(op, errno, text);
+    return opFailure(op, errno, text, step);
   }
 
   /** The process that goes on has another pid; the one that forked it is reaped. */

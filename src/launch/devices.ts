@@ -8,7 +8,6 @@ import type { Context } from "./context.ts";
 import { cleanPath } from "./mounts.ts";
 import { parseMountOptions } from "./mount-options.ts";
 import { type Slot, Struct } from "./program.ts";
-import { moveMount, openHow } from "./rootfs.ts";
 
 /** The devices that the runtime-spec promises to every container (config-linux.md "Default Devices"). */
 export const DEFAULT_DEVICES: readonly LinuxDevice[] = [
@@ -73,7 +72,6 @@ function compileDevice(c: Context, device: LinuxDevice, dev: Slot, at: string): 
   if (path === "/dev/ptmx" || path === "/") return;
   const { part, slots } = c;
   const slash = path.lastIndexOf("/");
-  const name = path.slice(slash + 1);
   const about = `cannot make device ${JSON.stringify(device.path)}`;
   let dir = dev;
   part.at("devices", at);
@@ -81,99 +79,37 @@ function compileDevice(c: Context, device: LinuxDevice, dev: Slot, at: string): 
     dir = slots.take("directory of the device");
     part.op(abi.BUNC_OP_MKPATH, [c.root, path.slice(0, slash) || "/", abi.S_IFDIR, 0o755], { slot: dir, about });
   }
-  if (c.namespace("user")) bindDevice(c, device, dir, name, about);
-  else makeNode(c, device, dir, name, about);
-  if (dir !== dev) {
-    part.op(abi.SYS_close, [dir]);
-    slots.give(dir);
-  }
+  part.op(abi.BUNC_OP_DEVICE, [dir, path.slice(slash + 1), deviceStruct(c, device)], {
+    about,
+    hint: "where no node can be made, the host's is bound, so it must exist",
+  });
+  if (dir === dev) return;
+  part.op(abi.SYS_close, [dir]);
+  slots.give(dir);
 }
 
 const TYPE: Readonly<Record<string, number>> = { c: abi.S_IFCHR, u: abi.S_IFCHR, b: abi.S_IFBLK, p: abi.S_IFIFO };
+const DEVICE = abi.bunc_device_;
 
-/** Makes the node. One that is there already stays as it is, as in runc; without the right to, it is bound. */
-function makeNode(c: Context, device: LinuxDevice, dir: Slot, name: string, about: string): void {
-  const { part } = c;
-  const mode = (device.fileMode === undefined ? 0o666 : device.fileMode & 0o7777) | TYPE[device.type]!;
-  const number = device.type === "p" ? 0 : makeDev(Number(device.major ?? 0), Number(device.minor ?? 0));
-  const chown = Boolean(device.uid || device.gid);
-  const bind = device.type === "p" ? undefined : BIND_OPS;
-  // Init's umask is 0 meanwhile, so the node has its mode at once.
-  const after = (chown ? 1 : 0) + (bind ?? 0);
-  part.op(abi.SYS_mknodat, [dir, name, mode, number], {
-    okSkip: chown ? 0 : after,
-    tolerate: bind
-      ? [
-          [abi.EEXIST, after],
-          [abi.EPERM, chown ? 1 : 0],
-        ]
-      : [[abi.EEXIST, after]],
-    about,
-  });
-  if (chown) {
-    part.op(abi.SYS_fchownat, [dir, name, device.uid ?? 0, device.gid ?? 0, abi.AT_SYMLINK_NOFOLLOW], {
-      okSkip: bind ?? 0,
-      about,
-    });
+/** In a user namespace nodes cannot be made (mode 0): the host's is bound. Init's umask is 0 meanwhile. */
+function deviceStruct(c: Context, { path, type, major, minor, fileMode, uid, gid }: LinuxDevice): Struct {
+  const struct = new Struct(abi.sizeof_.bunc_device, "bunc_device");
+  if (!c.namespace("user")) {
+    struct.u64(DEVICE.mode, (fileMode === undefined ? 0o666 : fileMode & 0o7777) | TYPE[type]!);
+    if (type !== "p") struct.u64(DEVICE.dev, makeDev(Number(major ?? 0), Number(minor ?? 0)));
+    struct.u32(DEVICE.uid, uid ?? 0).u32(DEVICE.gid, gid ?? 0);
   }
-  if (bind) bindDevice(c, device, dir, name, about);
-}
-
-/** Number of operations of bindDevice. */
-const BIND_OPS = 5;
-
-/** In a user namespace nodes cannot be made: the host's is bound over an empty file. */
-function bindDevice(c: Context, device: LinuxDevice, dir: Slot, name: string, about: string): void {
-  const { part, slots } = c;
-  const file = slots.take("place of the device");
-  const tree = slots.take("device of the host");
-  part.op(
-    abi.SYS_openat,
-    [dir, name, abi.O_RDONLY | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_NONBLOCK | abi.O_CLOEXEC, 0o666],
-    { slot: file, about },
-  );
-  part.op(
-    abi.SYS_open_tree,
-    [abi.AT_FDCWD, device.path, abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_SYMLINK_NOFOLLOW],
-    { slot: tree, about, hint: "in a user namespace the host's node is bound, so it must exist on the host" },
-  );
-  moveMount(part, tree, file, about);
-  part.op(abi.SYS_close, [tree]);
-  part.op(abi.SYS_close, [file]);
-  slots.give(file, tree);
+  return type === "p" ? struct : struct.pointer(DEVICE.host, path);
 }
 
 /**
  * Standard streams that are the host's /dev/null become the container's: a node of the host's /dev must not be
- * reachable from inside. Both are checked to be the null device, and the new one is opened without any link.
+ * reachable from inside.
  */
 export function compileNullStreams(c: Context): void {
   if (!needsDev(c)) return;
-  const { part, slots } = c;
-  const none = slots.take("/dev/null");
-  const rdev = slots.take("device number");
-  const mode = slots.take("file mode");
-  const stat = new Struct(abi.sizeof_.stat, "stat");
-  const how = openHow(abi.O_RDWR | abi.O_NOCTTY, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
-  const number = makeDev(1, 3);
-  part.at("devices");
-  part.op(abi.SYS_openat2, [c.root, "/dev/null", how, how.size], { slot: none, about: "cannot open /dev/null" });
-  part.op(abi.SYS_newfstatat, [none, "", stat, abi.AT_EMPTY_PATH]);
-  part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: rdev });
-  part.op(abi.BUNC_OP_EXPECT, [rdev, -1, number, abi.EPERM], {
+  c.part.at("devices").op(abi.BUNC_OP_NULL_STREAMS, [c.root], {
     about: "/dev/null of the container is not the null device",
     hint: "the image has a file of its own there",
   });
-  part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_mode), 4], { slot: mode });
-  part.op(abi.BUNC_OP_EXPECT, [mode, abi.S_IFMT, abi.S_IFCHR, abi.EPERM], {
-    about: "/dev/null of the container is not a character device",
-  });
-  for (const fd of [0, 1, 2]) {
-    part.op(abi.SYS_newfstatat, [fd, "", stat, abi.AT_EMPTY_PATH], { tolerate: [[abi.EBADF, 3]] });
-    part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: rdev });
-    part.op(abi.BUNC_OP_EXPECT, [rdev, -1, number, abi.ENODEV], { tolerate: [[abi.ENODEV, 1]] });
-    part.op(abi.SYS_dup3, [none, fd, 0]);
-  }
-  part.op(abi.SYS_close, [none]);
-  slots.give(none, rdev, mode);
 }

@@ -1,40 +1,109 @@
 /** From "operation N failed with errno E" to an error that says what was tried, for which field of config.json. */
 import { BuncError } from "../errors.ts";
-import { BUNC_EHOOK, BUNC_OP_FIRST, BUNC_OP_LOOKPATH, EACCES, EISDIR, EPERM, SYS_execve } from "../linux/abi.gen.ts";
+import * as abi from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { callName } from "../linux/names.ts";
 import type { Op } from "./program.ts";
 
 /**
- * The error of a failed operation. `text` is what the kernel (an fscontext's log) or a hook said beyond the errno.
+ * The error of a failed operation.
  * Form: `<what it was about>: <call>: <Go's words for the errno>[: <text>]`.
+ *
+ * @param text what the kernel (an fscontext's log) or a hook said beyond the errno
+ * @param step of a composite: which call failed, and at which item << 16
  */
-export function opFailure(op: Op, errno: number, text: string | Uint8Array = ""): BuncError {
-  const call = op.call >= BUNC_OP_FIRST ? undefined : callName(op.call);
+export function opFailure(op: Op, errno: number, text: string | Uint8Array = "", step = 0): BuncError {
   const about = op.options.about;
-  if (errno === BUNC_EHOOK && typeof text !== "string") {
+  if (errno === abi.BUNC_EHOOK && typeof text !== "string") {
     return new BuncError(`${about ?? "hook"}: ${hookStatus(text)}`, {
       code: "hook",
       phase: op.phase,
       path: op.path,
     });
   }
-  if (op.call === BUNC_OP_LOOKPATH) return lookFailure(op, errno);
+  if (op.call === abi.BUNC_OP_LOOKPATH) return lookFailure(op, errno);
+  const number = op.call < abi.BUNC_OP_FIRST ? op.call : step & 0xffff;
+  const call = number ? callName(number) : undefined;
+  const detail = op.call === abi.BUNC_OP_MOUNT ? mountDetail(op, errno, number, step >>> 16) : {};
   const said = typeof text === "string" ? text : new TextDecoder().decode(text).trim();
-  const words = errnoText(errno);
   // `exec /x: exec format error` is Go's form, and callers match it.
   const parts =
-    op.call === SYS_execve
-      ? [about, words]
-      : [about ?? `${op.phase}: ${callName(op.call)}`, about ? call : undefined, words, said];
+    op.call === abi.SYS_execve
+      ? [about, errnoText(errno)]
+      : [
+          about ?? `${op.phase}: ${callName(op.call)}`,
+          detail.words,
+          about && !detail.words ? call : undefined,
+          errnoText(errno),
+          said,
+        ];
+  const hint = detail.hint ?? op.options.hint;
   return new BuncError(parts.filter(Boolean).join(": "), {
     code: "launch",
     phase: op.phase,
-    path: op.path,
+    path: op.path + (detail.path ?? ""),
     errno: errnoName(errno),
     ...(call ? { syscall: call } : {}),
-    ...(op.options.hint ? { hint: op.options.hint } : {}),
+    ...(hint ? { hint } : {}),
   });
+}
+
+/** What is more to say of a failing mount: which part of it, the field of the mount, and what to do. */
+interface Detail {
+  words?: string;
+  path?: string;
+  hint?: string;
+}
+
+function mountDetail(op: Op, errno: number, call: number, item: number): Detail {
+  const { type, source, options = [] } = op.options.mount ?? {};
+  switch (call) {
+    case abi.SYS_fsopen:
+      return {
+        path: ".type",
+        hint: `this kernel must know the file system ${type}; what lies on the host needs the option "bind"`,
+      };
+    case abi.SYS_fsconfig: {
+      const option = options[item - 1];
+      if (item === 0 || !option) return { words: "make file system", path: ".options" };
+      return { words: `option ${JSON.stringify(option.text)}`, path: `.options[${option.index}]` };
+    }
+    case abi.SYS_open_tree:
+      return {
+        words: `source ${source}`,
+        path: ".source",
+        hint: "the source of a bind mount must exist on the host",
+      };
+    case abi.SYS_openat2:
+      if (errno !== abi.ELOOP && errno !== abi.ENOTDIR) return { words: "open mountpoint", path: ".destination" };
+      return {
+        words: `filesystem ${JSON.stringify(type)} must be mounted on ordinary directory`,
+        path: ".destination",
+        hint: "the image has a file or a symbolic link there",
+      };
+    case abi.SYS_mkdirat:
+      return { words: "make mountpoint", path: ".destination" };
+    case abi.SYS_fstatfs:
+      return item === 1
+        ? { words: '"/proc" cannot be mounted because it is not of type proc', path: ".source" }
+        : {
+            words: "the destination leads into /proc",
+            path: ".destination",
+            hint: "a symbolic link in the rootfs points there",
+          };
+    case abi.SYS_mount_setattr:
+      return {
+        words: item === 2 ? "set propagation" : "set attributes",
+        path: ".options",
+        ...(errno === abi.ENOSYS ? { hint: "recursive options need Linux 5.12 or newer" } : {}),
+      };
+    case abi.SYS_move_mount:
+      return errno === abi.ENOTDIR
+        ? { path: ".destination", hint: "one of source and destination is a directory, the other is not" }
+        : {};
+    default:
+      return {};
+  }
 }
 
 /** A program that cannot be found or executed, in the words of Go's os/exec, which callers match. */
@@ -43,7 +112,7 @@ function lookFailure(op: Op, errno: number): BuncError {
   const name: string = JSON.parse(about.slice(about.indexOf('"')));
   let words = "executable file not found in $PATH";
   if (name.includes("/")) {
-    const plain = errno === EACCES || errno === EISDIR || errno === EPERM;
+    const plain = errno === abi.EACCES || errno === abi.EISDIR || errno === abi.EPERM;
     words = plain ? errnoText(errno) : `stat ${name}: ${errnoText(errno)}`;
   }
   return new BuncError(`${about}: ${words}`, { code: "launch", path: op.path, errno: errnoName(errno) });

@@ -197,7 +197,7 @@ export function compileIdentity(c: Context): void {
   part.op(abi.BUNC_OP_DROP_BOUNDING, [capMask(capSet(caps.bounding))], { about: "unable to apply bounding set" });
   part.at("process", "process.user");
   part.op(abi.SYS_prctl, [abi.PR_SET_KEEPCAPS, 1, 0, 0, 0]);
-  chownStreams(c, uid);
+  part.op(abi.BUNC_OP_OWN_STREAMS, [uid]);
   if (c.settings.setgroups) {
     const groups = new Uint32Array(additionalGids ?? []);
     part.at("process", "process.user.additionalGids");
@@ -243,23 +243,6 @@ function compileCapabilities(c: Context): void {
       tolerate: [[abi.EPERM, 0]],
     });
   }
-}
-
-/** The standard streams belong to the program's user, unless they are the null device (fchown would change that). */
-function chownStreams(c: Context, uid: number): void {
-  const { part, slots } = c;
-  const value = slots.take("device or owner of a stream");
-  const stat = new Struct(abi.sizeof_.stat, "stat");
-  for (const fd of [0, 1, 2]) {
-    part.op(abi.SYS_newfstatat, [fd, "", stat, abi.AT_EMPTY_PATH], { tolerate: [[abi.EBADF, 5]] });
-    part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: value });
-    part.op(abi.BUNC_OP_EXPECT, [value, -1, 0x103, abi.ENODEV], { okSkip: 3, tolerate: [[abi.ENODEV, 0]] });
-    part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_uid), 4], { slot: value });
-    part.op(abi.BUNC_OP_EXPECT, [value, -1, uid, abi.ENODEV], { okSkip: 1, tolerate: [[abi.ENODEV, 0]] });
-    // A read-only file system, an unmapped owner, a stream of another kind: runc goes on as well.
-    part.op(abi.SYS_fchown, [fd, uid, -1], { tolerate: [[abi.BUNC_ERR_ANY, 0]] });
-  }
-  slots.give(value);
 }
 
 /** Loads the seccomp filter; with a listener its descriptor's number goes to the parent, which fetches it. */

@@ -100,6 +100,8 @@ export interface OpOptions {
   about?: string;
   /** What the reader of a failure can do. */
   hint?: string;
+  /** Of a mount, to explain which part of it failed. */
+  mount?: { type: string; source: string; options: readonly { text: string; index: number }[] };
 }
 
 /** One operation. */

@@ -1,14 +1,8 @@
 /** The root file system: its mount, the change of root, and what is done to it last. */
-import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import { propagationFlag } from "./mount-options.ts";
 import { type Part, type Slot, Struct } from "./program.ts";
-
-/** struct mount_attr of mount_setattr(2). */
-export function mountAttr(set: number, clear: number, propagation = 0): Struct {
-  return new Struct(32, "mount_attr").u64(0, set).u64(8, clear).u64(16, propagation);
-}
 
 /** struct open_how of openat2(2), for a path below the container's root. */
 export function openHow(flags: number, resolve = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS): Struct {
@@ -123,58 +117,5 @@ export function compileRootPropagation(c: Context): void {
 export function compileReadonlyRoot(c: Context): void {
   if (!c.spec.root?.readonly) return;
   c.part.at("rootfs", "root.readonly");
-  setReadonly(c, c.root, "cannot make the root read-only");
-}
-
-/** Makes one mount read-only, by its descriptor; mount_setattr came with Linux 5.12. */
-export function setReadonly(c: Context, mount: Slot, about: string): void {
-  setAttributes(c, mount, abi.MOUNT_ATTR_RDONLY, 0, false, about);
-}
-
-/**
- * Changes attributes of the mount whose root `mount` refers to. Before Linux 5.12 a remount does it, which sets
- * exactly what is asked for and cannot be recursive.
- */
-export function setAttributes(
-  c: Context,
-  mount: Slot | number,
-  set: number,
-  clear: number,
-  recursive: boolean,
-  about: string,
-  propagation = 0,
-): void {
-  if (!set && !clear && !propagation) return;
-  const { part } = c;
-  if (c.host.kernel >= 5012) {
-    const at = abi.AT_EMPTY_PATH | (recursive ? abi.AT_RECURSIVE : 0);
-    part.op(abi.SYS_mount_setattr, [mount, "", at, mountAttr(set, clear, propagation), 32], { about });
-    return;
-  }
-  if (recursive && (set || clear)) {
-    throw new BuncError(`${about}: recursive mount attributes need Linux 5.12 or newer`, {
-      code: "host",
-      path: part.path,
-    });
-  }
-  // fchdir and "." stand for the descriptor: no path is resolved again.
-  part.op(abi.SYS_fchdir, [mount]);
-  if (set || clear) {
-    part.op(abi.SYS_mount, [0, ".", 0, remountFlags(set) | abi.MS_REMOUNT | abi.MS_BIND, 0], { about });
-  }
-  if (propagation) {
-    part.op(abi.SYS_mount, [0, ".", 0, propagation | (recursive ? abi.MS_REC : 0), 0], { about });
-  }
-}
-
-function remountFlags(attr: number): number {
-  let flags = 0;
-  if (attr & abi.MOUNT_ATTR_RDONLY) flags |= abi.MS_RDONLY;
-  if (attr & abi.MOUNT_ATTR_NOSUID) flags |= abi.MS_NOSUID;
-  if (attr & abi.MOUNT_ATTR_NODEV) flags |= abi.MS_NODEV;
-  if (attr & abi.MOUNT_ATTR_NOEXEC) flags |= abi.MS_NOEXEC;
-  if (attr & abi.MOUNT_ATTR_NODIRATIME) flags |= abi.MS_NODIRATIME;
-  if (attr & abi.MOUNT_ATTR_NOATIME) flags |= abi.MS_NOATIME;
-  if (attr & abi.MOUNT_ATTR_STRICTATIME) flags |= abi.MS_STRICTATIME;
-  return flags;
+  c.part.op(abi.BUNC_OP_MOUNT_ATTR, [c.root, "/", abi.MOUNT_ATTR_RDONLY, 0], { about: "cannot make the root read-only" });
 }

@@ -22,11 +22,12 @@ export class HostState {
     this.view.setBigInt64(STATE.slots + slot.index * 8, BigInt(value), true);
   }
 
-  /** Index and text of the failure that BUNC_CALL_RUN answered with. */
-  failure(): { index: number; text: Uint8Array } {
+  /** Index, text and step of the failure that BUNC_CALL_RUN answered with. */
+  failure(): { index: number; text: Uint8Array; step: number } {
     const size = this.view.getUint32(STATE.text_size, true);
     return {
       index: this.view.getUint32(STATE.index, true),
+      step: this.view.getUint32(STATE.step, true),
       text: this.bytes.slice(STATE.text, STATE.text + size),
     };
   }
@@ -44,8 +45,8 @@ export function runPart(part: Part, state: HostState = new HostState()): HostSta
   const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops.length) });
   const result = sys(BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
   if (result < 0) {
-    const { index, text } = state.failure();
-    throw opFailure(part.ops[index - first]!, -result, text);
+    const { index, text, step } = state.failure();
+    throw opFailure(part.ops[index - first]!, -result, text, step);
   }
   return state;
 }

@@ -1,21 +1,100 @@
-/** The cgroup of a container that is being launched: made around the spawn of init, removed when the launch fails. */
-import type { Layout } from "../cgroup/layout.ts";
+/** The cgroups of a container that is being launched: made before init is born, removed again when the launch fails. */
+import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
+import { type Layout, readLayout } from "../cgroup/layout.ts";
+import { oomKilled } from "../cgroup/live.ts";
+import { BuncError } from "../errors.ts";
+import { type Part, Slots } from "../launch/program.ts";
+import { closeFd } from "../linux/process.ts";
+import { HostState } from "../linux/run-part.ts";
 import type { Spec } from "../oci/config.ts";
 import type { LaunchOptions } from "./types.ts";
 
+/** Errnos that mean "not with these rights", which an ordinary user's container goes on without. */
+const DENIED = new Set(["EACCES", "EPERM", "EROFS"]);
+
+/** One launch's view of src/cgroup. */
 export class LaunchCgroup {
-  readonly layout: Layout | undefined = undefined;
-  readonly paths: Record<string, string> = {};
-  readonly rootless = false;
-  fd: number | undefined = undefined;
-  constructor(_spec: Spec, _options: LaunchOptions, _euid: number) {}
-  beforeSpawn(_save: () => void): void {}
-  afterSpawn(save: () => void): void {
-    save();
+  readonly layout: Layout;
+  /** Descriptor of the cgroup2 directory that init is cloned into, -1 for none. */
+  fd = -1;
+  /** Permission errors are ignored: the container runs in the caller's cgroups then. */
+  readonly rootless: boolean;
+  private group: Cgroup | undefined;
+  private readonly state = new HostState();
+
+  constructor(
+    private readonly spec: Spec,
+    { id, systemdCgroup, rootless, log }: LaunchOptions,
+    euid: number,
+  ) {
+    this.layout = readLayout();
+    this.rootless = rootless ?? euid !== 0;
+    if (this.rootless && this.layout.mode === "none") return;
+    this.group = planCgroup({ spec, id, layout: this.layout, slots: new Slots(), systemd: systemdCgroup });
+    for (const warning of this.group.warnings) log.warn(warning);
   }
-  place(_pid: number): void {}
-  destroy(): void {}
+
+  /** Directories for state.json; they need not exist yet. */
+  get paths(): Readonly<Record<string, string>> {
+    return this.group?.paths ?? {};
+  }
+
+  /** Operations by which init enters the cgroups it was not born in; undefined when it need not, or the parent does it. */
+  get enter(): ((part: Part) => void) | undefined {
+    const { group } = this;
+    return group && !this.placesFromOutside ? (part) => group.compileEnter(part) : undefined;
+  }
+
+  /** Init has no rights on cgroups from inside of another user namespace. */
+  private get placesFromOutside(): boolean {
+    return this.spec.linux?.namespaces?.some(({ type }) => type === "user") ?? false;
+  }
+
+  /** Makes the cgroups. */
+  create(): void {
+    if (!this.group) return;
+    try {
+      this.fd = this.group.create(this.state);
+    } catch (error) {
+      if (!this.rootless || !(error instanceof BuncError) || !DENIED.has(error.fields.errno ?? "")) throw error;
+      if (wantsLimits(this.spec)) {
+        throw new BuncError(`cannot set limits without rights on cgroups: ${error.message}`, {
+          ...error.fields,
+          path: "linux.resources",
+          hint: "an ordinary user needs a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
+        });
+      }
+      this.group = undefined;
+    }
+  }
+
+  /** After init is born. */
+  closeBirth(): void {
+    closeFd(this.fd);
+  }
+
+  /** While init waits in its namespaces. */
+  place(pid: number): void {
+    if (this.group && this.placesFromOutside) this.group.place(this.state, pid, this.fd >= 0);
+  }
+
+  /** The limits, before anything of the user's runs. */
+  limit(): void {
+    this.group?.limit(this.state);
+  }
+
+  /** After a failure. */
+  undo(): void {
+    this.group?.undo();
+  }
+
+  /** Whether the kernel killed something in the container for want of memory. */
   oomKilled(): boolean {
-    return false;
+    return this.group !== undefined && oomKilled(this.group.paths);
   }
+}
+
+function wantsLimits(spec: Spec): boolean {
+  const { devices: _, ...limits } = spec.linux?.resources ?? {};
+  return Object.values(limits).some((value) => value !== undefined);
 }

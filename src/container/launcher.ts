@@ -3,15 +3,16 @@
  * runs the parent's half of a launch in step with init's, and undoes everything when either half fails.
  */
 import { loadBundle } from "../bundle/load.ts";
+import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
-import { type HostFacts, type InheritedFd, type LaunchSettings, Stage } from "../launch/context.ts";
+import { type HostFacts, type InheritedFd, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
 import { cloneFlag } from "../launch/namespaces.ts";
 import type { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
-import { closeFd, kernelVersion, startTime } from "../linux/process.ts";
+import { closeFd, startTime } from "../linux/process.ts";
 import { connectUnix } from "../linux/socket.ts";
 import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
@@ -95,6 +96,7 @@ export class Launcher {
       setgroups: this.euid === 0,
       innerPid: 1,
       hookEnv: extras.hookEnv,
+      enterCgroup: this.cgroup.enter,
     };
     this.launch = new Launch(spec, this.settings, hostFacts(spec, options, this.cgroup));
   }
@@ -112,7 +114,8 @@ export class Launcher {
   private async bringUp(): Promise<void> {
     const { plan } = this.launch;
     if (this.mode.waitForStart) this.makeFifo();
-    this.cgroup.beforeSpawn(() => this.saveState());
+    this.saveState();
+    this.cgroup.create();
     const opened = await this.openFds(plan.fds);
     try {
       const pidns = plan.birth.pidns;
@@ -123,37 +126,48 @@ export class Launcher {
         fds: opened.fds,
         preserve: this.settings.preserve,
         ...(pidns ? { pidns: opened.fds[pidnsAt]! } : {}),
-        ...(this.cgroup.fd === undefined ? {} : { cgroup: this.cgroup.fd }),
+        ...(this.cgroup.fd < 0 ? {} : { cgroup: this.cgroup.fd }),
       });
     } finally {
       for (const fd of opened.owned) closeFd(fd);
+      this.cgroup.closeBirth();
     }
     const { init } = this;
     init.send(plan.first);
-    this.cgroup.afterSpawn(() => this.saveState());
     if (this.launch.context.namespace("pid")?.path || !this.launch.context.namespace("pid")) {
       this.settings.innerPid = innerPid(init.pid);
     }
-    const parts = this.launch.rest();
+    const rest = this.launch.rest();
+    // Compiled while init makes its namespaces.
+    const first = rest.next().value!;
     this.expect(Stage.namespaces);
     await this.giveIds();
     this.cgroup.place(init.pid);
     const { oomScoreAdj } = this.spec.process!;
     if (oomScoreAdj !== undefined) this.setOomScore(oomScoreAdj);
     await this.extras.moveDevices?.(init.pid);
-    this.saveState(startOpsOf(parts, init.program.length, this.mode.waitForStart));
-    await this.sendParts(parts);
+    await this.sendParts(first, rest);
   }
 
-  /** Sends the parts; between them it does what init waits for. */
-  private async sendParts(parts: readonly Part[]): Promise<void> {
+  /** Sends the parts while init works on the one before; at the stages it waits for, the parent does its share. */
+  private async sendParts(first: SentPart, rest: Iterator<SentPart, void>): Promise<void> {
     const init = this.init!;
-    for (let i = 0; i < parts.length; i++) {
-      init.send(parts[i]!);
-      if (i === parts.length - 1) break;
-      const event = this.expect();
-      if (event.event === Stage.mounted) await this.runRuntimeHooks();
-      else if (event.event === Stage.listener) await this.sendListener(event.value);
+    let limited = false;
+    for (let sent = first; ; sent = rest.next().value!) {
+      // Only a container that is on record may run anything of its user's.
+      if (sent.stage === Stage.last) {
+        if (!limited) this.cgroup.limit();
+        this.saveState(startOpsOf(sent.part, init.program.length));
+      }
+      init.send(sent.part);
+      if (sent.stage === Stage.last) break;
+      if (sent.stage === Stage.none) continue;
+      const event = this.expect(sent.stage);
+      if (sent.stage === Stage.mounted) {
+        this.cgroup.limit();
+        limited = true;
+        await this.runRuntimeHooks();
+      } else if (sent.stage === Stage.listener) await this.sendListener(event.value);
     }
     if (this.mode.waitForStart) {
       this.expect(Stage.created);
@@ -296,7 +310,7 @@ export class Launcher {
       rootlessEuid: this.euid !== 0,
       rootlessCgroups: this.cgroup.rootless,
       created: timestamp(),
-      cgroupPaths: this.cgroup.paths,
+      cgroupPaths: { ...this.cgroup.paths },
       externalDescriptors: [0, 1, 2].map(descriptorName),
       notifySocket: this.extras.notifySocket,
       mounts: this.extras.mounts,
@@ -319,24 +333,30 @@ export class Launcher {
   /** Takes back everything: processes, cgroups, the state directory. What cannot be undone is only warned about. */
   async undo(): Promise<void> {
     this.init?.kill();
-    await this.remove();
+    this.cgroup.undo();
+    this.extras.close?.();
+    await this.runPoststop();
+    removeStateDir(this.dir);
   }
 
   /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
   async remove(): Promise<void> {
-    const { log } = this.options;
+    this.extras.close?.();
     try {
-      this.extras.close?.();
-      this.cgroup.destroy();
+      destroy(this.cgroup.paths);
     } catch (error) {
-      log.warn(renderError(error));
+      this.options.log.warn(renderError(error));
     }
-    const poststop = this.spec.hooks?.poststop;
-    if (poststop?.length && this.state) {
-      const { runHooks } = await import("./hooks.ts");
-      runHooks("poststop", poststop, this.hookState("stopped"), { failed: (error) => log.warn(renderError(error)) });
-    }
+    await this.runPoststop();
     removeStateDir(this.dir);
+  }
+
+  private async runPoststop(): Promise<void> {
+    const poststop = this.spec.hooks?.poststop;
+    if (!poststop?.length || !this.state) return;
+    const { log } = this.options;
+    const { runHooks } = await import("./hooks.ts");
+    runHooks("poststop", poststop, this.hookState("stopped"), { failed: (error) => log.warn(renderError(error)) });
   }
 }
 
@@ -364,12 +384,18 @@ async function loadExtras(spec: Spec, options: LaunchOptions, _stateDir: string)
 
 function hostFacts(spec: Spec, options: LaunchOptions, cgroup: LaunchCgroup): HostFacts {
   return {
-    kernel: kernelVersion(),
-    apparmor: false,
-    selinux: false,
+    apparmor: spec.process?.apparmorProfile ? isOn("/sys/module/apparmor/parameters/enabled", "Y") : false,
+    selinux:
+      spec.process?.selinuxLabel || spec.linux?.mountLabel ? isOn("/sys/fs/selinux/enforce", "") : false,
     fullProcMounts: options.noPivot ? fullProcMounts(spec.root!.path) : [],
     cgroup: cgroup.layout,
   };
+}
+
+/** Whether a file of the host exists and begins so. */
+function isOn(path: string, prefix: string): boolean {
+  const text = readText(path, 64);
+  return typeof text === "string" && text.startsWith(prefix);
 }
 
 /** Mount points of whole proc and sysfs file systems outside of the rootfs (see compileMove). */
@@ -401,11 +427,9 @@ function checkTerminal(spec: Spec, { consoleSocket }: LaunchOptions, { detach }:
 }
 
 /** What the operations after the wait for `start` are, for the message of a failure that `start` reads. */
-function startOpsOf(parts: readonly Part[], first: number, waits: boolean): ReturnType<typeof startOps> {
-  if (!waits) return [];
-  const ops = parts.flatMap((part) => part.ops);
-  const from = ops.findIndex((op) => op.call === abi.BUNC_OP_ERRORS_TO) + 1;
-  return startOps(ops.slice(from), first + from);
+function startOpsOf(part: Part, first: number): ReturnType<typeof startOps> {
+  const from = part.ops.findIndex((op) => op.call === abi.BUNC_OP_ERRORS_TO) + 1;
+  return from === 0 ? [] : startOps(part.ops.slice(from), first + from);
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import * as abi from "../linux/abi.gen.ts";
 import type { Spec } from "../oci/config.ts";
-import { Context, type HostFacts, type InheritedFd, type LaunchSettings, Stage } from "./context.ts";
+import { Context, type HostFacts, type InheritedFd, type LaunchSettings, type SentPart, Stage } from "./context.ts";
 import { compileDevices, compileNullStreams } from "./devices.ts";
 import { compileHooks } from "./hooks.ts";
 import { compileReadonlyMounts, compileMounts, planTrees } from "./mounts.ts";
@@ -60,16 +60,15 @@ export class Launch {
     planTerminal(c);
     const birth = planBirth(c);
     planTrees(c);
-    compileNamespaces(c);
-    this.plan = { birth, fds: c.fds, firstFd: c.firstFd, first: c.parts[0]! };
+    this.plan = { birth, fds: c.fds, firstFd: c.firstFd, first: compileNamespaces(c) };
   }
 
-  /** The parts after the first, in the order they are sent. */
-  rest(): Part[] {
+  /** The parts after the first, in the order they are sent; init can work on one while the next is compiled. */
+  *rest(): Generator<SentPart, void> {
     const c = this.context;
     compileBody(c);
-    c.parts.push(c.part);
-    return c.parts.slice(1);
+    yield* compileRootfs(c);
+    yield* compileProgram(c);
   }
 }
 
@@ -86,14 +85,13 @@ function compileBody(c: Context): void {
   part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
   part.op(abi.SYS_umask, [0]);
   compileKeyring(c);
+  c.settings.enterCgroup?.(c.part);
   compileCgroupNamespace(c);
   compileTime(c);
   compileLoopback(c);
   compileNames(c);
   compileSysctl(c);
   compileMountNamespaceJoin(c);
-  compileRootfs(c);
-  compileProgram(c);
 }
 
 /** A new network namespace has a loopback device, but it is down. */
@@ -111,11 +109,12 @@ function compileLoopback(c: Context): void {
 }
 
 /** Everything between the namespaces and the program: root, mounts, devices, hooks, change of root. */
-function compileRootfs(c: Context): void {
+function* compileRootfs(c: Context): Generator<SentPart, void> {
   const hooks = c.spec.hooks ?? {};
   if (c.namespace("mount")) {
     compileRoot(c);
     compileMounts(c);
+    yield c.endPart(Stage.none);
     compileDevices(c);
   } else {
     c.part.at("rootfs", "root.path");
@@ -126,8 +125,8 @@ function compileRootfs(c: Context): void {
     );
   }
   if (hooks.prestart?.length || hooks.createRuntime?.length) {
-    c.part.at("hooks", "hooks").op(abi.BUNC_OP_PART, [Stage.mounted, 0]);
-    c.endPart();
+    c.part.at("hooks", "hooks");
+    yield c.endPart(Stage.mounted);
   }
   if (hooks.createContainer?.length) {
     c.part.at("hooks").op(abi.SYS_fchdir, [c.root]);
@@ -149,7 +148,7 @@ function compileRootfs(c: Context): void {
 }
 
 /** From the finished root to execve. */
-function compileProgram(c: Context): void {
+function* compileProgram(c: Context): Generator<SentPart, void> {
   compileTerminal(c);
   if (!c.process.terminal) c.part.at("process").op(abi.SYS_setsid, [], { tolerate: [[abi.EPERM, 0]] });
   compilePidfd(c);
@@ -163,13 +162,20 @@ function compileProgram(c: Context): void {
   compileAttributes(c);
   // Without no_new_privs loading a filter is privileged, so it comes before the rights go; else it comes last.
   const early = !c.process.noNewPrivileges || Boolean(c.settings.seccomp?.listener);
-  if (early) compileSeccomp(c, Stage.listener);
+  const listener = early ? compileSeccomp(c) : undefined;
+  if (listener) {
+    yield c.endPart(Stage.listener, listener);
+    c.part.op(abi.SYS_close, [listener]);
+  }
   compileIdentity(c);
+  yield c.endPart(Stage.none);
+  // The arguments of execve lie in the part that ends in it, so what fills them in is there too.
   const execve = compileLookup(c);
   compileLabels(c);
   if (c.settings.waitForStart) compileWait(c);
   compileHooks(c, "startContainer");
   compileExec(c, execve, early);
+  yield c.lastPart();
 }
 
 /** --pidfd-socket: a pidfd of init, opened by init itself as the parent sees another namespace. */
@@ -215,7 +221,7 @@ function compileExec(c: Context, execve: Execve, seccompLoaded: boolean): void {
   c.part.op(abi.SYS_fcntl, [sync, abi.F_SETFD, abi.FD_CLOEXEC]);
   // Nothing of init's may be reached through /proc/self/fd by the path of the program (CVE-2024-21626).
   c.part.op(abi.SYS_close_range, [sync + 1, 0xffffffff, 0]);
-  if (!seccompLoaded) compileSeccomp(c, Stage.listener);
+  if (!seccompLoaded) compileSeccomp(c);
   c.part.at("start", "process.args");
   c.part.op(abi.SYS_execve, execve.args, { about: `exec ${c.process.args![0]}` });
 }

@@ -2,14 +2,13 @@
  * What the launch compiler works from: the validated bundle, the options of the command, facts about the host, and
  * the descriptors init will find open. All of it is plain data, so that compiling stays a pure function.
  */
+import { BUNC_OP_PART } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
 import type { Layout } from "../cgroup/layout.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
 /** What the compiler must know about this host; gathered by the launcher, made up by tests and `explain`. */
 export interface HostFacts {
-  /** Kernel version as major * 1000 + minor, e.g. 6018. */
-  kernel: number;
   apparmor: boolean;
   selinux: boolean;
   /** Mount points of the host's proc and sysfs, for --no-pivot only. */
@@ -41,6 +40,8 @@ export interface LaunchSettings {
   seccomp?: { filter: Uint8Array; flags: number; listener: boolean } | undefined;
   /** Supplementary groups may be set: not in the user namespace of an ordinary user (user_namespaces(7)). */
   setgroups: boolean;
+  /** Appends the operations by which init enters its cgroups, when it does so itself. */
+  enterCgroup: ((part: Part) => void) | undefined;
   /** Pid of init in the container's pid namespace: 1 in a new one. */
   innerPid: number;
   /** The environment of hooks that name none of their own. */
@@ -61,7 +62,13 @@ export interface InheritedFd {
 }
 
 /** Stages at which init waits for its parent; the number travels in an event. */
-export const Stage = { namespaces: 1, mounted: 2, listener: 3, created: 4 } as const;
+export const Stage = { none: 0, namespaces: 1, mounted: 2, listener: 3, created: 4, last: -1 } as const;
+
+/** A part, and the stage that init reaches at its end. */
+export interface SentPart {
+  part: Part;
+  stage: number;
+}
 
 /** Namespace types in the order in which they are joined, the user namespace first as it grants the rest. */
 export const NAMESPACES: readonly LinuxNamespaceType[] = [
@@ -82,7 +89,6 @@ export class Context {
   readonly fds: InheritedFd[] = [{ name: "sync", from: { kind: "sync" } }];
   /** First number of the inherited descriptors, that of the sync socket. */
   readonly firstFd: number;
-  readonly parts: Part[] = [];
   part = new Part();
   /** Descriptors of the label files in /proc/self/attr, by the field of config.json. */
   readonly labels = new Map<string, Slot>();
@@ -127,11 +133,25 @@ export class Context {
     return namespace !== undefined && namespace.path === undefined;
   }
 
-  /** Ends the current part: what follows is sent after the parent has answered. */
-  endPart(): void {
-    this.parts.push(this.part);
-    const next = new Part();
-    next.phase = this.part.phase;
-    this.part = next;
+  /**
+   * Ends the current part: init reads the next one then. With a stage it first tells the parent, which does its share
+   * of the work before it sends more; with 0 the end only lets init work while the rest is still compiled.
+   */
+  endPart(stage: number, value: number | Slot = 0): SentPart {
+    const { part } = this;
+    part.op(BUNC_OP_PART, [stage, value]);
+    return this.take(stage);
+  }
+
+  /** The last part, which ends in execve. */
+  lastPart(): SentPart {
+    return this.take(Stage.last);
+  }
+
+  private take(stage: number): SentPart {
+    const { part } = this;
+    this.part = new Part();
+    this.part.at(part.phase, part.path);
+    return { part, stage };
   }
 }

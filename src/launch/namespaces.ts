@@ -1,7 +1,9 @@
 /** Namespaces: which flags init is cloned with, which ones it joins, and those it makes itself. */
+import { BuncError } from "../errors.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { type Context, NAMESPACES, Stage } from "./context.ts";
+import type { Part } from "./program.ts";
 
 const CLONE_FLAG: Readonly<Record<LinuxNamespaceType, number>> = {
   user: abi.CLONE_NEWUSER,
@@ -68,7 +70,7 @@ function join(c: Context, type: LinuxNamespaceType): void {
 }
 
 /** The first part: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
-export function compileNamespaces(c: Context): void {
+export function compileNamespaces(c: Context): Part {
   const { part } = c;
   part.at("namespaces");
   part.op(abi.BUNC_OP_RESET_SIGNALS, []);
@@ -91,8 +93,8 @@ export function compileNamespaces(c: Context): void {
       hint: "this needs CAP_SYS_ADMIN, and room below the limits in /proc/sys/user",
     });
   }
-  part.at("namespaces").op(abi.BUNC_OP_PART, [Stage.namespaces, 0]);
-  c.endPart();
+  part.at("namespaces");
+  return c.endPart(Stage.namespaces).part;
 }
 
 /**
@@ -158,7 +160,22 @@ export function compileCgroupNamespace(c: Context): void {
 function compileLabels(c: Context): void {
   const { apparmorProfile, selinuxLabel } = c.process;
   if (apparmorProfile) {
+    if (!c.host.apparmor) {
+      throw new BuncError("apparmor profile is specified in config, but AppArmor is not enabled on this host", {
+        code: "host",
+        path: "process.apparmorProfile",
+        hint: "leave the profile out, or boot with AppArmor",
+      });
+    }
     openLabel(c, "process.apparmorProfile", "apparmor label", "/proc/self/attr/apparmor/exec");
+  }
+  const selinuxPath = selinuxLabel ? "process.selinuxLabel" : "linux.mountLabel";
+  if ((selinuxLabel || c.spec.linux?.mountLabel) && !c.host.selinux) {
+    throw new BuncError("selinux label is specified in config, but selinux is disabled or not supported", {
+      code: "host",
+      path: selinuxPath,
+      hint: "leave the label out, or boot with SELinux",
+    });
   }
   if (selinuxLabel) openLabel(c, "process.selinuxLabel", "selinux label", "/proc/self/attr/exec");
 }

@@ -6,7 +6,7 @@ import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { capMask, capSet, capsetArgs } from "./capabilities.ts";
 import type { Context } from "./context.ts";
-import { type Arg, Struct } from "./program.ts";
+import { type Arg, type Slot, Struct } from "./program.ts";
 
 const HOME_SIZE = 1024;
 const IOPRIO_CLASS: Readonly<Record<string, number>> = {
@@ -245,23 +245,21 @@ function compileCapabilities(c: Context): void {
   }
 }
 
-/** Loads the seccomp filter; with a listener its descriptor's number goes to the parent, which fetches it. */
-export function compileSeccomp(c: Context, listenerStage: number): void {
+/** Loads the seccomp filter; gives the slot of its listener, if it has one. */
+export function compileSeccomp(c: Context): Slot | undefined {
   const seccomp = c.settings.seccomp;
-  if (!seccomp) return;
-  const { part, slots } = c;
+  if (!seccomp) return undefined;
   const program = new Struct(16, "sock_fprog").pointer(8, seccomp.filter);
   program.view.setUint16(0, seccomp.filter.length / 8, true);
-  const listener = slots.take("seccomp listener");
-  part.at("seccomp", "linux.seccomp");
-  part.op(abi.SYS_seccomp, [abi.SECCOMP_SET_MODE_FILTER, seccomp.flags, program], {
+  const listener = c.slots.take("seccomp listener");
+  c.part.at("seccomp", "linux.seccomp");
+  c.part.op(abi.SYS_seccomp, [abi.SECCOMP_SET_MODE_FILTER, seccomp.flags, program], {
     slot: listener,
     about: "unable to init seccomp",
   });
-  if (!seccomp.listener) return;
-  part.op(abi.BUNC_OP_PART, [listenerStage, listener]);
-  c.endPart();
-  c.part.at("seccomp", "linux.seccomp").op(abi.SYS_close, [listener]);
+  if (seccomp.listener) return listener;
+  c.slots.give(listener);
+  return undefined;
 }
 
 /** What execve gets: the program's path, found now, its arguments and its environment. */

@@ -1,0 +1,254 @@
+/**
+ * What is done to the cgroups of a container that exists, by the paths of its state.json alone, so that containers of
+ * another runtime with the same state are served, too. No plan and no layout is needed: `state` and `list` load this.
+ */
+import { BuncError } from "../errors.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { errnoName, errnoText } from "../linux/errno.ts";
+import { readText, writeExisting } from "../linux/file.ts";
+import { sys } from "../linux/lib.ts";
+import type { CgroupPaths } from "./names.ts";
+import { exists, pidsBelow, removeTree, rmdir } from "./tree.ts";
+
+/** cgroup2 alone, or (v1 and hybrid) the devices hierarchy, in which every process of a container is, as in runc. */
+function mainPath(paths: CgroupPaths): string | undefined {
+  return paths.devices ?? paths[""];
+}
+
+function isV1(paths: CgroupPaths): boolean {
+  return paths.devices !== undefined || paths.freezer !== undefined;
+}
+
+/** Pids of all processes in the cgroup and below it; empty when there is no such cgroup. */
+export function processes(paths: CgroupPaths): number[] {
+  const path = mainPath(paths);
+  const pids = path === undefined ? [] : pidsBelow(path);
+  return typeof pids === "number" ? [] : pids;
+}
+
+/** Whether the cgroup is there. */
+export function groupExists(paths: CgroupPaths): boolean {
+  const path = mainPath(paths);
+  return path !== undefined && exists(path);
+}
+
+/**
+ * Whether the cgroup itself was told to freeze, finished or not. One that stands still only because a cgroup above it
+ * is frozen is not, and neither is one that is gone.
+ */
+export function isFrozen(paths: CgroupPaths): boolean {
+  if (!isV1(paths)) return paths[""] !== undefined && readFile(`${paths[""]}/cgroup.freeze`) === "1";
+  const dir = paths.freezer;
+  if (dir === undefined) return false;
+  const state = readFile(`${dir}/freezer.state`);
+  if (state !== "FROZEN" && state !== "FREEZING") return false;
+  const self = readFile(`${dir}/freezer.self_freezing`);
+  return self === undefined || self === "1";
+}
+
+function readFile(path: string): string | undefined {
+  const text = readText(path, 4096);
+  return typeof text === "string" ? text.trim() : undefined;
+}
+
+/**
+ * Freezes the cgroup and waits until all its processes stand still, at most for ten seconds; then, or when it is
+ * refused, nothing is frozen.
+ *
+ * @throws BuncError
+ */
+export function freeze(paths: CgroupPaths): void {
+  if (isV1(paths)) freezeV1(paths);
+  else freezeV2(paths);
+}
+
+function freezeV2(paths: CgroupPaths): void {
+  const dir = paths[""];
+  if (dir === undefined) throw noFreezer();
+  writeState(`${dir}/cgroup.freeze`, "1");
+  for (let i = 0; i < 1000; i++) {
+    if (readFile(`${dir}/cgroup.events`)?.includes("frozen 1")) return;
+    sleep(i < 10 ? 1 : 10);
+  }
+  thaw(paths);
+  throw stuck(dir);
+}
+
+/** v1 may stay at FREEZING while processes are started in it: the state is written again, now and then after a thaw. */
+function freezeV1(paths: CgroupPaths): void {
+  const dir = paths.freezer;
+  if (dir === undefined) throw noFreezer();
+  const file = `${dir}/freezer.state`;
+  for (let i = 0; i < 1000; i++) {
+    if (i % 50 === 49) {
+      writeExisting(file, "THAWED");
+      sleep(10);
+    }
+    writeState(file, "FROZEN");
+    if (i % 25 === 24) sleep(1);
+    if (readFile(file) === "FROZEN") return;
+  }
+  thaw(paths);
+  throw stuck(dir);
+}
+
+/**
+ * Thaws the cgroup. One that is gone needs no thawing.
+ *
+ * @throws BuncError when it is refused.
+ */
+export function thaw(paths: CgroupPaths): void {
+  const v1 = isV1(paths);
+  const dir = v1 ? paths.freezer : paths[""];
+  if (dir === undefined) return;
+  const file = v1 ? `${dir}/freezer.state` : `${dir}/cgroup.freeze`;
+  const result = writeExisting(file, v1 ? "THAWED" : "0");
+  if (result < 0 && result !== -abi.ENOENT && result !== -abi.ENODEV) throw fileError("thaw", file, result);
+}
+
+function writeState(file: string, value: string): void {
+  const result = writeExisting(file, value);
+  if (result >= 0) return;
+  // Some were frozen already: leave none so.
+  writeExisting(file, value === "1" ? "0" : "THAWED");
+  throw fileError("freeze", file, result);
+}
+
+function fileError(verb: string, file: string, result: number): BuncError {
+  return new BuncError(`unable to ${verb}: write ${file}: ${errnoText(-result)}`, {
+    code: "host",
+    phase: "cgroup",
+    errno: errnoName(-result),
+  });
+}
+
+function noFreezer(): BuncError {
+  return new BuncError("cannot toggle freezer: cgroups not configured for container", {
+    code: "host",
+    phase: "cgroup",
+    hint: "the freezer controller must be mounted (cgroup v1)",
+  });
+}
+
+function stuck(dir: string): BuncError {
+  return new BuncError(`unable to freeze: ${dir} has processes that cannot be stopped`, {
+    code: "host",
+    phase: "cgroup",
+    hint: "a process waits for a device or a file server (state D)",
+  });
+}
+
+/**
+ * SIGKILL to all processes of the cgroup and below it, those that are started meanwhile, too; frozen ones die as well.
+ * It does not wait for their end.
+ *
+ * @returns false where there is no cgroup, or no right to kill in it.
+ */
+export function killAll(paths: CgroupPaths): boolean {
+  const unified = paths[""];
+  // cgroup.kill came with Linux 5.14. On a hybrid host the processes may be in v1 alone.
+  const atOnce = unified !== undefined && writeExisting(`${unified}/cgroup.kill`, "1") === 0;
+  if (atOnce && !isV1(paths)) return true;
+  const path = mainPath(paths);
+  if (path === undefined) return false;
+  const first = pidsBelow(path);
+  if (typeof first === "number") return false;
+  if (first.length === 0) return true;
+  try {
+    freeze(paths);
+  } catch (error) {
+    // Without a freezer a process that forks fast may slip away; destroy() tries again.
+    if (!(error instanceof BuncError)) throw error;
+  }
+  const killed = killPids(path);
+  // A killed process of v1 ends when it is thawed; one that was paused before is, too.
+  writeExisting(
+    isV1(paths) ? `${paths.freezer}/freezer.state` : `${unified}/cgroup.freeze`,
+    isV1(paths) ? "THAWED" : "0",
+  );
+  return killed;
+}
+
+/** Kills all in one tree of cgroups; false when not a single one could be. */
+function killPids(path: string): boolean {
+  const pids = pidsBelow(path);
+  if (typeof pids === "number") return false;
+  let refused = 0;
+  for (const pid of pids) {
+    if (pid !== process.pid && sys(abi.SYS_kill, pid, abi.SIGKILL) === -abi.EPERM) refused++;
+  }
+  return refused === 0 || refused < pids.length;
+}
+
+/** Waits between attempts to remove a cgroup, in milliseconds; five seconds in all. */
+const WAITS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, ...new Array<number>(49).fill(100)];
+
+/**
+ * Removes the cgroups and all that the container made below them; directories above stay, as in runc. Processes that
+ * are still there are killed. Cgroups that are gone already are no failure.
+ *
+ * @throws BuncError naming a cgroup that stays, and the processes in it.
+ */
+export function destroy(paths: CgroupPaths): void {
+  let left = [...new Set(Object.values(paths))].filter((path) => path !== "");
+  left = left.filter((path) => rmdir(path) !== 0 && removeTree(path) !== 0);
+  if (left.length === 0) return;
+  killAll(paths);
+  let result = 0;
+  for (const wait of WAITS) {
+    left = left.filter((path) => {
+      const answer = removeTree(path);
+      if (answer < 0) result = answer;
+      return answer < 0;
+    });
+    if (left.length === 0) return;
+    // Hopeless at once: no right to, or not a cgroup.
+    if (result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) break;
+    for (const path of left) killPids(path);
+    sleep(wait);
+  }
+  throw cannotRemove(left, result);
+}
+
+function cannotRemove(left: readonly string[], result: number): BuncError {
+  const path = left[0]!;
+  const pids = pidsBelow(path);
+  const inside = typeof pids === "number" ? [] : pids;
+  const more = left.length > 1 ? ` (and ${left.length - 1} more)` : "";
+  const hint =
+    inside.length > 0
+      ? `processes are still in it: ${inside.slice(0, 10).join(", ")}${inside.length > 10 ? ", ..." : ""}`
+      : "a process of another pid namespace may be in it; the cgroup file system must be writable";
+  return new BuncError(`rmdir ${path}: ${errnoText(-result)}${more}`, {
+    code: "host",
+    phase: "cgroup",
+    errno: errnoName(-result),
+    hint,
+  });
+}
+
+/** How many processes of the cgroup the kernel's OOM killer has ended; 0 where nobody counts. */
+export function oomKills(paths: CgroupPaths): number {
+  const dir = paths.memory ?? paths[""];
+  if (dir === undefined) return 0;
+  const text =
+    readFile(`${dir}/${paths.memory === undefined ? "memory.events" : "memory.oom_control"}`) ?? "";
+  for (const line of text.split("\n")) {
+    if (line.startsWith("oom_kill ")) return Number(line.slice("oom_kill ".length)) || 0;
+  }
+  return 0;
+}
+
+/** Whether memory was too short for a process of the cgroup. */
+export function oomKilled(paths: CgroupPaths): boolean {
+  return oomKills(paths) > 0;
+}
+
+/** Sleeps for some milliseconds; nothing else runs in this process meanwhile. */
+function sleep(milliseconds: number): void {
+  const timespec = new Uint8Array(16);
+  const view = new DataView(timespec.buffer);
+  view.setUint32(0, Math.floor(milliseconds / 1000), true);
+  view.setUint32(8, (milliseconds % 1000) * 1000000, true);
+  sys(abi.SYS_nanosleep, timespec, 0);
+}

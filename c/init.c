@@ -64,12 +64,7 @@ static void tell_failure(struct bunc_state *state)
 				   .event = state->step,
 				   .text_size = state->text_size,
 				   .value = state->error};
-	if (state->error_fd == state->sync_fd) {
-		bunc_send_event(state->sync_fd, &event, state->text, -1);
-	} else {
-		bunc_write_all(state->error_fd, &event, sizeof(event));
-		bunc_write_all(state->error_fd, state->text, state->text_size);
-	}
+	bunc_send_event(state->error_fd, &event, state->text);
 	end(1);
 }
 

@@ -112,7 +112,8 @@ long bunc_send_fd(int sock, int fd, const void *bytes, size_t size)
 	return (size_t)n == size ? 0 : bunc_write_all(sock, (const char *)bytes + n, size - (size_t)n);
 }
 
-long bunc_send_event(int sock, const struct bunc_event *event, const char *text, int fd)
+/* With write(2) only: a seccomp filter that is already loaded may ask an agent about every other call. */
+long bunc_send_event(int sock, const struct bunc_event *event, const char *text)
 {
 	struct {
 		struct bunc_event event;
@@ -122,13 +123,13 @@ long bunc_send_event(int sock, const struct bunc_event *event, const char *text,
 	if (event->text_size > BUNC_TEXT_MAX)
 		return -EINVAL;
 	memcpy(message.text, text, event->text_size);
-	return bunc_send_fd(sock, fd, &message, sizeof(*event) + event->text_size);
+	return bunc_write_all(sock, &message, sizeof(*event) + event->text_size);
 }
 
 static long report(struct bunc_state *state, uint32_t kind, uint32_t index, uint32_t what, int64_t value)
 {
 	struct bunc_event event = {.kind = kind, .index = index, .event = what, .value = value};
-	return bunc_send_event(state->sync_fd, &event, "", -1);
+	return bunc_send_event(state->sync_fd, &event, "");
 }
 
 /* A candidate that is a directory or not executable decides the error only if no other one is found, as in

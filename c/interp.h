@@ -17,8 +17,8 @@ int bunc_load(uint8_t *base, size_t size);
 /* Executes a loaded part. On BUNC_FAILED, state says which operation failed, with which errno, and why. */
 enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state);
 
-/* Sends an event, with descriptor fd when it is not -1; 0 or -errno. */
-long bunc_send_event(int sock, const struct bunc_event *event, const char *text, int fd);
+/* Writes an event and its text to a socket or fifo; 0 or -errno. */
+long bunc_send_event(int fd, const struct bunc_event *event, const char *text);
 
 /* Writes all, over short writes and EINTR; 0 or -errno. */
 long bunc_write_all(int fd, const void *bytes, size_t size);

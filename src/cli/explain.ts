@@ -1,9 +1,66 @@
-/** `explain`: show what running a bundle would do, call by call. */
+/** `explain`: show what running a bundle would do, call by call. Reads the bundle and facts of the host, does nothing. */
+import { loadBundle } from "../bundle/load.ts";
+import { renderProblem, validateConfig } from "../bundle/validate.ts";
+import { bundleIo } from "../container/bundle-io.ts";
+import { BuncError, type Problem } from "../errors.ts";
+import { explainProgram, renderJson, renderText } from "../launch/explain.ts";
+import { readText } from "../linux/file.ts";
+import { launchProgram } from "./explain-launch.ts";
 import { absolutePath } from "./go.ts";
 import type { CommandContext } from "./types.ts";
 
+/** All problems of a config.json, to be listed one by one. */
+class ProblemsError extends BuncError {
+  constructor(readonly problems: readonly Problem[]) {
+    super(`config.json has ${problems.length === 1 ? "1 problem" : `${problems.length} problems`}`, {
+      code: "config",
+    });
+  }
+}
+
+export const containers = { explainBundle };
+
 export async function command(context: CommandContext<"explain", "explainBundle">): Promise<number> {
-  const { flags, containers, output } = context;
-  await output.stdout(await containers.explainBundle(absolutePath(flags.bundle), flags.json));
-  return 0;
+  const { flags, output } = context;
+  try {
+    await output.stdout(await context.containers.explainBundle(absolutePath(flags.bundle), flags.json));
+    return 0;
+  } catch (error) {
+    // As `validate` has them; who asked for JSON gets only JSON on stdout, and all in the error.
+    if (!(error instanceof ProblemsError)) throw error;
+    const lines = error.problems.map(renderProblem);
+    if (flags.json) throw new BuncError(`${error.message}: ${lines.join("; ")}`, error.fields);
+    await output.stdout(lines.map((line) => `${line}\n`).join(""));
+    throw error;
+  }
+}
+
+/**
+ * The launch program that `run` would execute for a bundle, as text or JSON.
+ *
+ * @param bundle absolute path of its directory
+ * @throws BuncError when the bundle cannot be loaded, has problems, or asks for what cannot be compiled here
+ */
+export async function explainBundle(bundle: string, json: boolean): Promise<string> {
+  const { spec } = loadValid(bundle);
+  if (!spec.process) {
+    throw new BuncError("config.json has no process, so there is nothing to run", {
+      code: "config",
+      path: "process",
+    });
+  }
+  const explained = explainProgram(await launchProgram(spec, bundle));
+  return json ? renderJson(explained) : renderText(explained);
+}
+
+function loadValid(bundle: string): ReturnType<typeof loadBundle> {
+  try {
+    return loadBundle(bundle, bundleIo);
+  } catch (error) {
+    if (!(error instanceof BuncError) || error.fields.phase !== "validation") throw error;
+    // loadBundle puts only the first of the problems into its one line.
+    const text = readText(`${bundle}/config.json`);
+    const problems = typeof text === "string" ? validateConfig(text).problems : [];
+    throw problems.length ? new ProblemsError(problems) : error;
+  }
 }

@@ -155,7 +155,10 @@ export const prctlOption = (value: number | bigint) =>
 export const fileSystemMagic = (value: number | bigint) =>
   one(
     value,
-    constants("PROC_SUPER SYSFS_ TMPFS_ CGROUP_SUPER CGROUP2_SUPER DEVPTS_", (name) => !name.endsWith("_MAGIC")),
+    constants(
+      "PROC_SUPER SYSFS_ TMPFS_ CGROUP_SUPER CGROUP2_SUPER DEVPTS_",
+      (name) => !name.endsWith("_MAGIC"),
+    ),
   );
 export const bpfCommand = (value: number | bigint) =>
   one(
@@ -170,7 +173,8 @@ export const signalName = (value: number | bigint) =>
 
 /** Permissions as people write them: "0755". */
 export function octal(value: number | bigint): string {
-  return `0${unsigned(value, 32).toString(8)}`;
+  const text = unsigned(value, 32).toString(8);
+  return text === "0" ? text : `0${text}`;
 }
 
 const FILE_TYPES: readonly (readonly [number, string, string])[] = [

@@ -1,0 +1,252 @@
+/** config.json as libcontainer keeps it in state.json (runc's specconv CreateLibcontainerConfig), without the cgroup. */
+
+import { propagationFlag } from "../launch/mount-options.ts";
+import { cleanPath } from "../launch/mounts.ts";
+import * as abi from "../linux/abi.gen.ts";
+import type { Hook, Hooks, LinuxIDMapping, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import { buildCgroup, buildDevices } from "./build-cgroup.ts";
+import { buildIdMaps, buildMount } from "./build-mounts.ts";
+import { buildSeccomp } from "./build-seccomp.ts";
+import type { HookName, LibcontainerConfig, LibcontainerHook, LibcontainerMount } from "./libcontainer.ts";
+import { OCI_VERSION } from "./state.ts";
+
+/** What the config depends on besides the bundle. */
+export interface ConfigInput {
+  id: string;
+  /** Absolute path of the bundle. */
+  bundle: string;
+  /** Absolute path of the rootfs. */
+  rootfs: string;
+  noPivot: boolean;
+  noNewKeyring: boolean;
+  systemdCgroup: boolean;
+  /** bunc does not run as root (runc's RootlessEUID). */
+  rootlessEuid: boolean;
+  /** Errors about cgroups are ignored (runc's RootlessCgroups). */
+  rootlessCgroups: boolean;
+  /** The mappings of a user namespace that is joined by path; those of one that is made are in the bundle. */
+  joinedIds?: { uid: readonly LinuxIDMapping[]; gid: readonly LinuxIDMapping[] };
+}
+
+const NAMESPACES: Readonly<Record<LinuxNamespaceType, string>> = {
+  pid: "NEWPID",
+  network: "NEWNET",
+  mount: "NEWNS",
+  user: "NEWUSER",
+  ipc: "NEWIPC",
+  uts: "NEWUTS",
+  cgroup: "NEWCGROUP",
+  time: "NEWTIME",
+};
+
+/** All that runc needs to operate on the container; pure. */
+export function buildConfig(spec: Spec, input: ConfigInput): LibcontainerConfig {
+  const { linux = {}, process } = spec;
+  const namespaces = (linux.namespaces ?? []).map(({ type, path }) => ({
+    type: NAMESPACES[type],
+    ...(path ? { path } : {}),
+  }));
+  const user = namespaces.find(({ type }) => type === "NEWUSER");
+  const uids = user ? (input.joinedIds?.uid ?? linux.uidMappings ?? []) : undefined;
+  const gids = user ? (input.joinedIds?.gid ?? linux.gidMappings ?? []) : undefined;
+  const mounts = (spec.mounts ?? []).map((mount) => buildMount(mount, input.bundle));
+  if (user) fillIdMappings(mounts, user.path, uids ?? [], gids ?? []);
+  const owner = hasOwnCgroupFiles(namespaces, mounts) ? hostId(process?.user.uid ?? 0, uids) : undefined;
+  const config: LibcontainerConfig = {
+    rootfs: input.rootfs,
+    mounts,
+    devices: buildDevices(linux.devices ?? [], uids && hostId(0, uids), gids && hostId(0, gids)),
+    namespaces,
+    cgroups: buildCgroup(spec, input.id, input.systemdCgroup, input.rootlessCgroups, owner),
+    version: OCI_VERSION,
+    labels: labels(spec.annotations, input.bundle),
+    Hooks: buildHooks(spec.hooks),
+  };
+  if (input.noPivot) config.no_pivot_root = true;
+  if (spec.root?.readonly) config.readonlyfs = true;
+  if (spec.hostname) config.hostname = spec.hostname;
+  if (spec.domainname) config.domainname = spec.domainname;
+  if (input.noNewKeyring) config.no_new_keyring = true;
+  if (input.rootlessEuid) config.rootless_euid = true;
+  if (input.rootlessCgroups) config.rootless_cgroups = true;
+  if (namespaces.some(({ type, path }) => type === "NEWNET" && !path))
+    config.networks = [{ type: "loopback" }];
+  if (uids?.length) config.uid_mappings = buildIdMaps(uids);
+  if (gids?.length) config.gid_mappings = buildIdMaps(gids);
+  setLinux(config, linux);
+  if (process) setProcess(config, process);
+  return config;
+}
+
+function labels(annotations: Record<string, string> | undefined, bundle: string): string[] {
+  const list: string[] = [];
+  for (const key in annotations) list.push(`${key}=${annotations[key]}`);
+  list.push(`bundle=${bundle}`);
+  return list;
+}
+
+/** Mounts with idmap and no mappings of their own get those of the container's user namespace. */
+function fillIdMappings(
+  mounts: LibcontainerMount[],
+  path: string | undefined,
+  uids: readonly LinuxIDMapping[],
+  gids: readonly LinuxIDMapping[],
+): void {
+  for (const { id_mapping: mapping } of mounts) {
+    if (!mapping || mapping.uid_mappings || mapping.gid_mappings) continue;
+    if (path) mapping.userns_path = path;
+    else {
+      mapping.uid_mappings = buildIdMaps(uids);
+      mapping.gid_mappings = buildIdMaps(gids);
+    }
+  }
+}
+
+/** The container sees its own cgroup and may write there: then the cgroup belongs to its user. */
+function hasOwnCgroupFiles(
+  namespaces: readonly { type: string; path?: string }[],
+  mounts: readonly LibcontainerMount[],
+): boolean {
+  return (
+    namespaces.some(({ type, path }) => type === "NEWCGROUP" && !path) &&
+    mounts.some(
+      (mount) =>
+        mount.source === "cgroup" &&
+        cleanPath(mount.destination) === "/sys/fs/cgroup" &&
+        !((mount.flags ?? 0) & abi.MS_RDONLY),
+    )
+  );
+}
+
+/** What an id of the container is on the host; undefined when it is not mapped. */
+function hostId(id: number, mappings: readonly LinuxIDMapping[] | undefined): number | undefined {
+  if (!mappings) return id;
+  for (const { containerID, hostID, size } of mappings) {
+    if (id >= containerID && id < containerID + size) return hostID + id - containerID;
+  }
+  return undefined;
+}
+
+function setLinux(config: LibcontainerConfig, linux: NonNullable<Spec["linux"]>): void {
+  if (linux.rootfsPropagation) {
+    const flags = propagationFlag(linux.rootfsPropagation);
+    if (flags) config.rootPropagation = flags;
+  }
+  if (linux.maskedPaths?.length) config.mask_paths = linux.maskedPaths;
+  if (linux.readonlyPaths?.length) config.readonly_paths = linux.readonlyPaths;
+  if (linux.mountLabel) config.mount_label = linux.mountLabel;
+  if (linux.sysctl && Object.keys(linux.sysctl).length > 0) config.sysctl = linux.sysctl;
+  if (linux.timeOffsets && Object.keys(linux.timeOffsets).length > 0) config.time_offsets = linux.timeOffsets;
+  if (linux.netDevices && Object.keys(linux.netDevices).length > 0)
+    config.netDevices = linux.netDevices as never;
+  const seccomp = linux.seccomp && buildSeccomp(linux.seccomp);
+  if (seccomp) config.seccomp = seccomp;
+  if (linux.personality) {
+    config.personality = { domain: linux.personality.domain === "LINUX32" ? abi.PER_LINUX32 : abi.PER_LINUX };
+  }
+  const rdt = linux.intelRdt;
+  if (rdt) {
+    config.intel_rdt = {
+      ...(rdt.closID ? { closID: rdt.closID } : {}),
+      ...(rdt.schemata?.length ? { schemata: rdt.schemata } : {}),
+      ...(rdt.l3CacheSchema ? { l3_cache_schema: rdt.l3CacheSchema } : {}),
+      ...(rdt.memBwSchema ? { memBwSchema: rdt.memBwSchema } : {}),
+      ...(rdt.enableMonitoring ? { enableMonitoring: true } : {}),
+    };
+  }
+  const policy = linux.memoryPolicy;
+  if (policy) {
+    config.memory_policy = {
+      mode: MEMORY_MODES[policy.mode],
+      flags: (policy.flags ?? []).reduce((flags, name) => flags | MEMORY_FLAGS[name], 0),
+      nodes: cpuSet(policy.nodes ?? "") ?? [],
+    };
+  }
+}
+
+const MEMORY_MODES = {
+  MPOL_DEFAULT: abi.MPOL_DEFAULT,
+  MPOL_PREFERRED: abi.MPOL_PREFERRED,
+  MPOL_BIND: abi.MPOL_BIND,
+  MPOL_INTERLEAVE: abi.MPOL_INTERLEAVE,
+  MPOL_LOCAL: abi.MPOL_LOCAL,
+  MPOL_PREFERRED_MANY: abi.MPOL_PREFERRED_MANY,
+  // Newer than the headers of Debian 12 (Linux 6.9).
+  MPOL_WEIGHTED_INTERLEAVE: 6,
+} as const;
+
+const MEMORY_FLAGS = {
+  MPOL_F_NUMA_BALANCING: abi.MPOL_F_NUMA_BALANCING,
+  MPOL_F_RELATIVE_NODES: abi.MPOL_F_RELATIVE_NODES,
+  MPOL_F_STATIC_NODES: abi.MPOL_F_STATIC_NODES,
+} as const;
+
+function setProcess(config: LibcontainerConfig, process: Process): void {
+  if (process.oomScoreAdj !== undefined) config.oom_score_adj = process.oomScoreAdj;
+  if (process.noNewPrivileges) config.no_new_privileges = true;
+  if (process.user.umask !== undefined) config.umask = process.user.umask;
+  if (process.selinuxLabel) config.process_label = process.selinuxLabel;
+  const sets = process.capabilities;
+  if (sets) {
+    config.capabilities = {
+      ...(sets.bounding?.length ? { Bounding: sets.bounding } : {}),
+      ...(sets.effective?.length ? { Effective: sets.effective } : {}),
+      ...(sets.inheritable?.length ? { Inheritable: sets.inheritable } : {}),
+      ...(sets.permitted?.length ? { Permitted: sets.permitted } : {}),
+      ...(sets.ambient?.length ? { Ambient: sets.ambient } : {}),
+    };
+  }
+  if (process.scheduler) config.scheduler = process.scheduler;
+  if (process.ioPriority) config.io_priority = process.ioPriority;
+  const affinity = process.execCPUAffinity;
+  const initial = cpuSet(affinity?.initial ?? "");
+  const final = cpuSet(affinity?.final ?? "");
+  if (initial || final) config.exec_cpu_affinity = { Initial: initial ?? null, Final: final ?? null };
+}
+
+/** A checked list of numbers ("0-3,7") as Go's unix.CPUSetDynamic: words of 64 bits; undefined for none. */
+function cpuSet(list: string): (number | bigint)[] | undefined {
+  const words: bigint[] = [];
+  for (const entry of list.split(",")) {
+    const [first, last = first] = entry.trim().split("-");
+    if (!first) continue;
+    for (let n = Number(first); n <= Number(last); n++) {
+      const word = n >> 6;
+      while (words.length <= word) words.push(0n);
+      words[word]! |= 1n << BigInt(n & 63);
+    }
+  }
+  if (words.length === 0) return undefined;
+  return words.map((word) => (word <= Number.MAX_SAFE_INTEGER ? Number(word) : word));
+}
+
+const HOOK_NAMES: readonly HookName[] = [
+  "createContainer",
+  "createRuntime",
+  "poststart",
+  "poststop",
+  "prestart",
+  "startContainer",
+];
+
+/** All six kinds; null for none, as Go writes them. */
+function buildHooks(hooks: Hooks | undefined): Record<HookName, LibcontainerHook[] | null> {
+  const built = {} as Record<HookName, LibcontainerHook[] | null>;
+  for (const name of HOOK_NAMES) {
+    const list = hooks?.[name];
+    built[name] = list?.length ? list.map(buildHook) : null;
+  }
+  return built;
+}
+
+const NANOSECONDS = 1_000_000_000;
+
+function buildHook(hook: Hook): LibcontainerHook {
+  return {
+    path: hook.path,
+    args: hook.args ?? null,
+    env: hook.env ?? null,
+    dir: "",
+    timeout: hook.timeout === undefined ? null : hook.timeout * NANOSECONDS,
+  };
+}

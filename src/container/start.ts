@@ -1,0 +1,208 @@
+/**
+ * `start`: lets a created container's init go on to execute its program.
+ *
+ * The protocol is runc's: init waits in opening the exec fifo for writing; when somebody opens it for reading, init
+ * writes "0" and goes on. bunc's init keeps the fifo open until execve closes it, and tells a failure after the "0" (struct
+ * bunc_event); runc's closes it at once and tells nothing.
+ */
+import { BuncError } from "../errors.ts";
+import { opFailure } from "../launch/failure.ts";
+import type { Op, Phase } from "../launch/program.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { pathError } from "../linux/file.ts";
+import { sys } from "../linux/lib.ts";
+import { closeFd } from "../linux/process.ts";
+import { type LoadCgroups, loadCgroups } from "./cgroups.ts";
+import { signalContainer } from "./kill.ts";
+import type { StartOp, Summary } from "./state.ts";
+import { openProcess, statusOf, waitReady } from "./status.ts";
+import { openStateDir, type StateDir } from "./store.ts";
+
+/** How long a container that is being stopped may take to end. */
+const STOP_MILLISECONDS = 10_000;
+
+/**
+ * Starts a created container: returns when its program has been executed and the poststart hooks have run.
+ * @throws BuncError in runc's words when it is not in the state "created"; the reason when the program cannot be
+ * executed or a hook fails, and then the container is stopped
+ */
+export async function startContainer(
+  root: string,
+  id: string,
+  load: LoadCgroups = loadCgroups,
+): Promise<void> {
+  const dir = openStateDir(root, id);
+  let summary: Summary;
+  try {
+    await dir.lock();
+    summary = dir.summary();
+    checkCreated(summary, dir, await load());
+    await releaseInit(summary, dir.fifo);
+  } finally {
+    // The hooks may call commands that want the lock.
+    dir.close();
+  }
+  await runPoststart(summary, load);
+}
+
+function checkCreated(summary: Summary, dir: StateDir, cgroups: Awaited<ReturnType<LoadCgroups>>): void {
+  const status = statusOf(summary, dir.path, cgroups);
+  if (status === "created") return;
+  const words =
+    status === "stopped"
+      ? "cannot start a container that has stopped"
+      : status === "running"
+        ? "cannot start an already running container"
+        : `cannot start a container in the ${status} state`;
+  throw new BuncError(words, { code: "state" });
+}
+
+/**
+ * Opens the exec fifo and follows init until it has executed the program.
+ * @param fifo path of the exec fifo; removed as soon as init goes on
+ * @throws BuncError with the operation that failed; init has ended then
+ */
+export async function releaseInit(summary: Summary, fifo: string): Promise<void> {
+  // O_NONBLOCK: init may have died, and then nobody would ever open the other end.
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, fifo, abi.O_RDONLY | abi.O_NONBLOCK | abi.O_CLOEXEC, 0);
+  if (fd < 0) throw pathError("open", fifo, fd);
+  const init = openProcess(summary);
+  try {
+    if (init < 0) throw dead();
+    await waitReady([fd, init], Number.POSITIVE_INFINITY);
+    const said = readAvailable(fd);
+    if (said.length === 0) throw dead();
+    sys(abi.SYS_unlinkat, abi.AT_FDCWD, fifo, 0);
+    const event = await readRest(fd, said);
+    if (event.length > 0) {
+      // Init ends by itself now; who asks next shall see it stopped.
+      await waitReady([init], STOP_MILLISECONDS);
+      throw await startFailure(event, summary.own?.startOps ?? []);
+    }
+  } finally {
+    closeFd(fd);
+    closeFd(init);
+  }
+}
+
+function dead(): BuncError {
+  return new BuncError("container process is already dead", {
+    code: "state",
+    phase: "start",
+    hint: "it was killed while it waited for start, perhaps for lack of memory; dmesg may tell",
+  });
+}
+
+const BUFFER_SIZE = 4096;
+
+/** What can be read now; nothing at the end, or when nobody has opened the other end. */
+function readAvailable(fd: number): Uint8Array {
+  const buffer = new Uint8Array(BUFFER_SIZE);
+  for (;;) {
+    const n = sys(abi.SYS_read, fd, buffer, BUFFER_SIZE);
+    if (n === -abi.EINTR) continue;
+    return buffer.slice(0, Math.max(n, 0));
+  }
+}
+
+/** What comes after the "0", until init closes the fifo: nothing, or why it could not go on. */
+async function readRest(fd: number, first: Uint8Array): Promise<Uint8Array> {
+  const parts = [first.subarray(1)];
+  let size = first.length - 1;
+  const buffer = new Uint8Array(BUFFER_SIZE);
+  // More than an event is nothing bunc has written.
+  while (size <= abi.sizeof_.bunc_event + abi.BUNC_TEXT_MAX) {
+    const n = sys(abi.SYS_read, fd, buffer, BUFFER_SIZE);
+    if (n === 0) break;
+    if (n === -abi.EAGAIN) await waitReady([fd], Number.POSITIVE_INFINITY);
+    else if (n < 0 && n !== -abi.EINTR) throw pathError("read", "exec fifo", n);
+    else if (n > 0) {
+      parts.push(buffer.slice(0, n));
+      size += n;
+    }
+  }
+  return concat(parts, size);
+}
+
+function concat(parts: readonly Uint8Array[], size: number): Uint8Array {
+  const all = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/**
+ * The error that init has told through the fifo (struct bunc_event of c/bunc.h).
+ * @param ops the operations after the wait for `start`, as `create` kept them
+ */
+export async function startFailure(event: Uint8Array, ops: readonly StartOp[]): Promise<BuncError> {
+  const at = abi.bunc_event_;
+  const view = new DataView(event.buffer, event.byteOffset, event.length);
+  if (
+    event.length < abi.sizeof_.bunc_event ||
+    view.getUint32(at.kind, true) !== abi.BUNC_EVENT_ERROR ||
+    view.getUint32(at.text_size, true) !== event.length - abi.sizeof_.bunc_event
+  ) {
+    return new BuncError(`container init failed to start: it told ${event.length} bytes that are no reason`, {
+      code: "internal",
+      phase: "start",
+    });
+  }
+  const index = view.getUint32(at.index, true);
+  const errno = Number(view.getBigInt64(at.value, true));
+  const text = event.slice(abi.sizeof_.bunc_event);
+  const op = ops.find((candidate) => candidate.index === index);
+  if (op?.hook) {
+    const { hookFailure } = await import("../launch/hook-failure.ts");
+    return hookFailure(op.path, op.hook, errno, text);
+  }
+  return opFailure(
+    asOp(op ?? { ...UNKNOWN, about: `container init failed at operation ${index}` }),
+    errno,
+    text,
+  );
+}
+
+/** For a container whose state has lost bunc's own part: runc drops it when it changes a state. */
+const UNKNOWN = { call: abi.SYS_execve, phase: "start", path: "" };
+
+/** The operation as a launch program has it. */
+function asOp(op: Omit<StartOp, "index">): Op {
+  return {
+    call: op.call,
+    args: [],
+    options: { ...(op.about ? { about: op.about } : {}), ...(op.hint ? { hint: op.hint } : {}) },
+    phase: op.phase as Phase,
+    path: op.path,
+  };
+}
+
+/**
+ * Runs the poststart hooks; the program has been executed. As the runtime-spec demands (runtime.md, lifecycle step 9) a
+ * failing one stops the container.
+ * @throws BuncError with the hook's error
+ */
+export async function runPoststart(summary: Summary, load: LoadCgroups = loadCgroups): Promise<void> {
+  if (summary.poststart.length === 0) return;
+  const { fromLibcontainer, hookStateJson, runHooks } = await import("./hooks.ts");
+  const { id, pid, bundle, annotations } = summary;
+  try {
+    const state = hookStateJson({ id, status: "running", pid, bundle, annotations });
+    runHooks("poststart", summary.poststart.map(fromLibcontainer), state);
+  } catch (error) {
+    await stop(summary, load);
+    throw error;
+  }
+}
+
+/** Kills a container and waits until its init has ended. What goes wrong is not worth hiding the first error. */
+async function stop(summary: Summary, load: LoadCgroups): Promise<void> {
+  const init = openProcess(summary);
+  if (init < 0) return;
+  await signalContainer(summary, abi.SIGKILL, load).catch(() => {});
+  await waitReady([init], STOP_MILLISECONDS);
+  closeFd(init);
+}

@@ -1,0 +1,321 @@
+/**
+ * The content of `<root>/<id>/state.json`: the fields of libcontainer's State (runc 1.1 to 1.5), so that runc reads
+ * bunc's containers and bunc reads runc's, and bunc's own under the key "bunc".
+ *
+ * bunc writes "bunc" first and "config" last. "config" can be 50 kB (a seccomp profile), and the commands need of it
+ * only what "bunc" repeats, so what they read and parse is the beginning of the file.
+ */
+import { BuncError } from "../errors.ts";
+import { parseJson } from "../oci/json.ts";
+import type { LibcontainerConfig, LibcontainerHook } from "./libcontainer.ts";
+
+/** The version of the runtime-spec that `ociVersion` tells. */
+export const OCI_VERSION = "1.3.0";
+
+/** The version of what stands under "bunc"; a greater number is a file of a newer bunc. */
+export const OWN_VERSION = 1;
+
+/** An operation of init after `start`, as far as it is needed to explain that it failed (launch/failure.ts). */
+export interface StartOp {
+  /** Its index in the whole launch program. */
+  index: number;
+  /** System call number or BUNC_OP_*. */
+  call: number;
+  phase: string;
+  /** Place in config.json. */
+  path: string;
+  about?: string;
+  hint?: string;
+  /** The hook that it runs, if it is one. */
+  hook?: { path: string; timeout?: number };
+}
+
+/** What bunc itself needs to know of a container, and libcontainer has no field for. */
+export interface OwnState {
+  version: number;
+  ociVersion: string;
+  /** Absolute path of the bundle. */
+  bundle: string;
+  rootfs: string;
+  annotations?: Record<string, string>;
+  /** The container has no pid namespace of its own: its processes survive its init. */
+  sharedPid?: boolean;
+  /** Cgroups are made and removed as far as permissions go (config.rootless_cgroups). */
+  rootlessCgroups?: boolean;
+  systemdCgroup?: boolean;
+  /** Hooks that later commands run. */
+  hooks?: { poststart?: LibcontainerHook[]; poststop?: LibcontainerHook[] };
+  startOps?: StartOp[];
+  /** $NOTIFY_SOCKET of `create`: the socket on the host that gets what the container says. */
+  notifySocket?: string;
+  /** Directories of resctrl that were made for this container alone. */
+  rdtGroups?: string[];
+  /** Mount points that were made in the state directory, relative to it; `delete` unmounts them. */
+  mounts?: string[];
+}
+
+/** state.json. All other fields are libcontainer's (container_linux.go State, container.go BaseState). */
+export interface State {
+  bunc?: OwnState;
+  id: string;
+  /** In the pid namespace of whoever created it; -1 until there is one. */
+  init_process_pid: number;
+  /** Field 22 of proc_pid_stat(5): clock ticks since boot. */
+  init_process_start: number;
+  /** RFC 3339 with nanoseconds, UTC. */
+  created: string;
+  rootless?: boolean;
+  /** Directories by controller of cgroup v1; the key "" is the unified hierarchy. */
+  cgroup_paths?: Readonly<Record<string, string>> | null;
+  /** "NEWPID": "/proc/12/ns/pid", ... */
+  namespace_paths?: Record<string, string> | null;
+  /** What stdin, stdout and stderr were at create, e.g. "pipe:[123]"; needed to checkpoint. */
+  external_descriptors?: string[] | null;
+  intel_rdt_path?: string;
+  intel_rdt_mon_path?: string;
+  config: LibcontainerConfig;
+}
+
+/** What the commands need of a container; read from bunc's files and from runc's. */
+export interface Summary {
+  id: string;
+  /** 0 or less: init was never started. */
+  pid: number;
+  start: number;
+  created: string;
+  ociVersion: string;
+  bundle: string;
+  rootfs: string;
+  annotations: Record<string, string> | undefined;
+  cgroupPaths: Record<string, string>;
+  sharedPid: boolean;
+  rootlessCgroups: boolean;
+  systemdCgroup: boolean;
+  poststart: LibcontainerHook[];
+  poststop: LibcontainerHook[];
+  /** Directories of resctrl that were made for this container alone. */
+  rdtGroups: string[];
+  /** Absent in a file that runc has written. */
+  own: OwnState | undefined;
+}
+
+/** The types of namespaces by the names libcontainer has for them, and their files in /proc/PID/ns. */
+const NAMESPACE_FILES = [
+  ["NEWUSER", "user"],
+  ["NEWIPC", "ipc"],
+  ["NEWUTS", "uts"],
+  ["NEWNET", "net"],
+  ["NEWPID", "pid"],
+  ["NEWNS", "mnt"],
+  ["NEWCGROUP", "cgroup"],
+  ["NEWTIME", "time"],
+] as const;
+
+/** The same container with its init; nothing else of the state depends on the process. */
+export function withProcess(state: State, pid: number, start: number): State {
+  const paths: Record<string, string> = {};
+  for (const [type, file] of NAMESPACE_FILES) paths[type] = `/proc/${pid}/ns/${file}`;
+  return { ...state, init_process_pid: pid, init_process_start: start, namespace_paths: paths };
+}
+
+/** The JSON of each config that was written: a container's is written twice, without and with its process. */
+const written = new WeakMap<object, string>();
+
+/** The text of state.json. */
+export function stateText(state: State): string {
+  const { bunc, config, ...rest } = state;
+  let configText = written.get(config);
+  if (configText === undefined) {
+    configText = stringify(config);
+    written.set(config, configText);
+  }
+  const head = stringify(bunc ? { bunc, ...rest } : rest);
+  return `${head.slice(0, -1)}${CONFIG_KEY}${configText.slice(1)}}`;
+}
+
+const HEAD_START = '{"bunc":{';
+// In a string of JSON the quotes would be escaped, so outside of config this can only be the key itself.
+const CONFIG_KEY = ',"config":{';
+
+function stringify(value: object): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // Integers beyond 2^53 are bigints (oci/json.ts), for which JSON.stringify needs to be told the form.
+    return JSON.stringify(value, (_key, part) => (typeof part === "bigint" ? rawJson(String(part)) : part));
+  }
+}
+
+/** JSON.rawJSON (ECMAScript 2026, "JSON.parse source text access"); TypeScript's library does not have it yet. */
+function rawJson(text: string): object {
+  return (JSON as unknown as { rawJSON(text: string): object }).rawJSON(text);
+}
+
+/**
+ * Whether `text`, the beginning of a state.json, has all that `parseSummary` needs. A file of runc has its config in
+ * the middle and must be read as a whole.
+ */
+export function isWholeHead(text: string): boolean {
+  return text.startsWith(HEAD_START) && text.includes(CONFIG_KEY);
+}
+
+/**
+ * Reads a state.json as far as the commands need it.
+ * @param text the file, or a beginning of it for which `isWholeHead` is true
+ * @param file its path, for messages
+ * @throws BuncError (code "state") that names the file and what to do
+ */
+export function parseSummary(text: string, file: string): Summary {
+  if (text.startsWith(HEAD_START)) {
+    const end = text.indexOf(CONFIG_KEY);
+    if (end > 0) {
+      const head = parse(`${text.slice(0, end)}}`, file);
+      const own = head.bunc;
+      if (typeof own?.version === "number" && own.version <= OWN_VERSION)
+        return summaryOfOwn(head, own, file);
+    }
+  }
+  const state = parseState(text, file);
+  const own = state.bunc;
+  if (own) {
+    if (own.version > OWN_VERSION) {
+      throw broken(
+        file,
+        `was written by a newer bunc (format ${own.version})`,
+        "use that bunc for this container",
+      );
+    }
+    return summaryOfOwn(state, own, file);
+  }
+  return summaryOfConfig(state, file);
+}
+
+/**
+ * Reads a whole state.json exactly, so that it can be changed and written again (`stateText`).
+ * @throws BuncError (code "state") that names the file and what to do
+ */
+export function parseState(text: string, file: string): State {
+  const state = parse(text, file);
+  if (typeof state.config !== "object" || state.config === null) {
+    throw broken(file, "has no config", REMOVE);
+  }
+  return state as State;
+}
+
+const REMOVE = "the container can only be removed: delete --force";
+
+type Head = Omit<State, "config"> & { config?: unknown };
+
+function parse(text: string, file: string): Head {
+  if (text.trim() === "") throw broken(file, "is empty", REMOVE);
+  let state: Head;
+  try {
+    state = parseJson(text) as Head;
+  } catch (error) {
+    if (!(error instanceof BuncError)) throw error;
+    throw broken(file, `cannot be read: ${error.message}`, REMOVE);
+  }
+  if (typeof state !== "object" || state === null) throw broken(file, "is not an object", REMOVE);
+  for (const [name, type] of FIELDS) {
+    if (typeof state[name] !== type) throw broken(file, `has no ${name}, or it is no ${type}`, REMOVE);
+  }
+  return state;
+}
+
+const FIELDS = [
+  ["id", "string"],
+  ["init_process_pid", "number"],
+  ["init_process_start", "number"],
+  ["created", "string"],
+] as const;
+
+function broken(file: string, what: string, hint: string): BuncError {
+  return new BuncError(`${file} ${what}`, { code: "state", hint });
+}
+
+/** The fields that bunc's and runc's files have in common. */
+function commonOf(head: Head, file: string) {
+  return {
+    id: head.id,
+    pid: head.init_process_pid,
+    start: head.init_process_start,
+    created: head.created,
+    cgroupPaths: textMap(head.cgroup_paths, "cgroup_paths", file),
+  };
+}
+
+function summaryOfOwn(head: Head, own: OwnState, file: string): Summary {
+  for (const name of ["ociVersion", "bundle", "rootfs"] as const) {
+    if (typeof own[name] !== "string") throw broken(file, `has no bunc.${name}`, REMOVE);
+  }
+  return {
+    ...commonOf(head, file),
+    ociVersion: own.ociVersion,
+    bundle: own.bundle,
+    rootfs: own.rootfs,
+    annotations: own.annotations,
+    sharedPid: own.sharedPid === true,
+    rootlessCgroups: own.rootlessCgroups === true,
+    systemdCgroup: own.systemdCgroup === true,
+    poststart: own.hooks?.poststart ?? [],
+    poststop: own.hooks?.poststop ?? [],
+    rdtGroups: own.rdtGroups ?? [],
+    own,
+  };
+}
+
+function summaryOfConfig(state: State, file: string): Summary {
+  const { config } = state;
+  const { bundle, annotations } = readLabels(config.labels);
+  const hooks = config.Hooks;
+  if (typeof config.rootfs !== "string") throw broken(file, "has no config.rootfs", REMOVE);
+  return {
+    ...commonOf(state, file),
+    ociVersion: config.version ?? "",
+    bundle,
+    rootfs: config.rootfs,
+    annotations,
+    sharedPid: !config.namespaces?.some((namespace) => namespace.type === "NEWPID" && !namespace.path),
+    rootlessCgroups: config.rootless_cgroups === true,
+    systemdCgroup: config.cgroups?.Systemd === true,
+    // runc up to 1.5 has run them in `create` already.
+    poststart: [],
+    poststop: hooks?.poststop ?? [],
+    rdtGroups: groupsOf(state),
+    own: undefined,
+  };
+}
+
+function groupsOf(state: State): string[] {
+  // A class of service that the config names belongs to others too.
+  const shared = Boolean(state.config.intel_rdt?.closID);
+  const groups = [state.intel_rdt_mon_path, shared ? "" : state.intel_rdt_path];
+  return groups.filter((path) => typeof path === "string" && path.startsWith("/")) as string[];
+}
+
+function textMap(value: unknown, name: string, file: string): Record<string, string> {
+  if (value === undefined || value === null) return {};
+  if (typeof value !== "object") throw broken(file, `has a ${name} that is no object`, REMOVE);
+  for (const key in value) {
+    if (typeof (value as Record<string, unknown>)[key] !== "string") {
+      throw broken(file, `has a ${name} with something that is no string`, REMOVE);
+    }
+  }
+  return value as Record<string, string>;
+}
+
+/** The bundle and the annotations in libcontainer's labels, as its utils.Annotations reads them. */
+export function readLabels(labels: readonly string[] | null | undefined): {
+  bundle: string;
+  annotations: Record<string, string> | undefined;
+} {
+  let bundle = "";
+  const pairs: [string, string][] = [];
+  for (const label of labels ?? []) {
+    const end = label.indexOf("=");
+    if (end < 0) continue;
+    if (end === 6 && label.startsWith("bundle")) bundle = label.slice(7);
+    else pairs.push([label.slice(0, end), label.slice(end + 1)]);
+  }
+  return { bundle, annotations: pairs.length > 0 ? Object.fromEntries(pairs) : undefined };
+}

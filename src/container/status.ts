@@ -1,0 +1,123 @@
+/**
+ * What a container is doing, from its live process: pid and start time say whether init is still there, the freezer
+ * whether it is paused, the exec fifo whether it waits for `start`. Nothing of it is stored.
+ */
+import * as abi from "../linux/abi.gen.ts";
+import { sys, text } from "../linux/lib.ts";
+import { closeFd } from "../linux/process.ts";
+import type { CgroupOps } from "./cgroups.ts";
+import type { Summary } from "./state.ts";
+import { hasFifo } from "./store.ts";
+import type { Status } from "./types.ts";
+
+/** What a line of /proc/PID/stat says, proc_pid_stat(5). */
+export interface ProcessStat {
+  /** "R", "S", "D", "Z", "X", ... */
+  state: string;
+  /** Clock ticks from boot to the start of the process. */
+  start: number;
+}
+
+/**
+ * Reads a line of /proc/PID/stat. Its second field, the command's name in parentheses, may hold anything a program
+ * wants, so the rest begins at the last parenthesis.
+ * @returns undefined for text that is no such line
+ */
+export function parseStat(line: string): ProcessStat | undefined {
+  const end = line.lastIndexOf(") ");
+  if (end < 0) return undefined;
+  const state = line[end + 2];
+  // From field 3 on to field 22.
+  let at = end + 2;
+  for (let field = 3; field < 22; field++) {
+    at = line.indexOf(" ", at) + 1;
+    if (at === 0) return undefined;
+  }
+  const stop = line.indexOf(" ", at);
+  const digits = line.slice(at, stop < 0 ? line.length : stop).trim();
+  const start = Number(digits);
+  if (!state || digits === "" || !Number.isInteger(start)) return undefined;
+  return { state, start };
+}
+
+/** State and start time of a process, or undefined when there is none with this pid. */
+export function processStat(pid: number): ProcessStat | undefined {
+  if (pid <= 0) return undefined;
+  const buffer = new Uint8Array(1024);
+  const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/stat`, buffer, buffer.length);
+  return n > 0 ? parseStat(text(buffer.subarray(0, n))) : undefined;
+}
+
+/** Whether the process that had this pid and start time runs; a zombie does not. */
+export function isAlive({ pid, start }: { pid: number; start: number }): boolean {
+  const stat = processStat(pid);
+  return stat !== undefined && stat.start === start && stat.state !== "Z" && stat.state !== "X";
+}
+
+/**
+ * The status of a container.
+ * @param path its state directory
+ */
+export function statusOf(summary: Summary, path: string, cgroups: Pick<CgroupOps, "isFrozen">): Status {
+  if (!isAlive(summary)) return "stopped";
+  if (cgroups.isFrozen(summary.cgroupPaths)) return "paused";
+  return hasFifo(path) ? "created" : "running";
+}
+
+/** A pidfd of a process, checked to be the one with this start time; -ESRCH when it has ended, or another -errno. */
+export function openProcess(process: { pid: number; start: number }): number {
+  if (process.pid <= 0) return -abi.ESRCH;
+  const fd = sys(abi.SYS_pidfd_open, process.pid, 0);
+  if (fd < 0) return fd;
+  // The pidfd holds on to whatever had the pid; if the right process has it now, it had it then.
+  if (isAlive(process)) return fd;
+  closeFd(fd);
+  return -abi.ESRCH;
+}
+
+/** The time now as libcontainer writes it: RFC 3339, UTC, as many digits of a second as are not zero. */
+export function timestamp(): string {
+  const now = new DataView(new ArrayBuffer(16));
+  // CLOCK_REALTIME is 0.
+  sys(abi.SYS_clock_gettime, 0, new Uint8Array(now.buffer));
+  return formatTime(Number(now.getBigInt64(0, true)), Number(now.getBigInt64(8, true)));
+}
+
+/** Seconds since 1970 and nanoseconds in Go's RFC3339Nano. */
+export function formatTime(seconds: number, nanoseconds: number): string {
+  const whole = new Date(seconds * 1000).toISOString().slice(0, 19);
+  const fraction = String(nanoseconds).padStart(9, "0").replace(/0+$/, "");
+  return fraction ? `${whole}.${fraction}Z` : `${whole}Z`;
+}
+
+/** Which of the descriptors are ready, after at most so many milliseconds. */
+export function poll(fds: readonly number[], milliseconds: number): boolean[] {
+  const set = new DataView(new ArrayBuffer(8 * fds.length));
+  for (let i = 0; i < fds.length; i++) {
+    set.setInt32(i * 8, fds[i]!, true);
+    set.setInt16(i * 8 + 4, abi.POLLIN, true);
+  }
+  const time = new DataView(new ArrayBuffer(16));
+  time.setUint32(0, Math.floor(milliseconds / 1000), true);
+  time.setUint32(8, (milliseconds % 1000) * 1_000_000, true);
+  sys(abi.SYS_ppoll, new Uint8Array(set.buffer), fds.length, new Uint8Array(time.buffer), 0, 8);
+  return fds.map((_, i) => set.getInt16(i * 8 + 6, true) !== 0);
+}
+
+/**
+ * Waits until one of the descriptors is ready or the time is over. What is ready soon is waited for in the kernel; after
+ * that in slices, so that a shim goes on serving others.
+ */
+export async function waitReady(fds: readonly number[], milliseconds: number): Promise<boolean[]> {
+  const deadline = performance.now() + milliseconds;
+  let ready = poll(fds, Math.min(milliseconds, 10));
+  for (
+    let pause = 1;
+    !ready.includes(true) && performance.now() < deadline;
+    pause = Math.min(pause * 2, 20)
+  ) {
+    await Bun.sleep(pause);
+    ready = poll(fds, 0);
+  }
+  return ready;
+}

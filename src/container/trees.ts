@@ -1,0 +1,276 @@
+/**
+ * The sources of bind mounts that the parent opens for init: detached mounts, with ids mapped where the bundle asks for
+ * it (mount_setattr(2) "ID-mapped mounts"), which only a process with rights over the file system can do.
+ */
+import { BuncError } from "../errors.ts";
+import type { InheritedFd } from "../launch/context.ts";
+import { parseMountOptions } from "../launch/mount-options.ts";
+import * as abi from "../linux/abi.gen.ts";
+import { errnoName, errnoText } from "../linux/errno.ts";
+import { readText } from "../linux/file.ts";
+import { sys, text } from "../linux/lib.ts";
+import { closeFd, kernelVersion } from "../linux/process.ts";
+import type { LinuxIDMapping, Spec } from "../oci/config.ts";
+import { applyIdMaps, checkIdMaps, type IdMaps, mapText } from "./ids.ts";
+import { Init } from "./init-channel.ts";
+
+/** Where the source of a bind mount is, as planTrees of launch/mounts.ts asks for it. */
+export type TreeSource = Extract<InheritedFd["from"], { kind: "tree" }>;
+
+/** A mapping to apply to a mount. */
+export interface MountIdMap {
+  /** Descriptor of the user namespace that has the mapping. */
+  namespace: number;
+  /** Also for what is mounted below the source. */
+  recursive: boolean;
+}
+
+/** The Linux versions in which file systems learnt id mappings, as major * 1000 + minor (mount_setattr(2)). */
+const SINCE: Readonly<Record<string, number>> = {
+  ext4: 5012,
+  vfat: 5012,
+  xfs: 5012,
+  btrfs: 5015,
+  ntfs3: 5015,
+  f2fs: 5018,
+  erofs: 5019,
+  squashfs: 6002,
+  tmpfs: 6003,
+  ceph: 6007,
+  hugetlbfs: 6009,
+  fuse: 6012,
+  virtiofs: 6012,
+};
+
+/**
+ * Opens a path as a detached mount, as open_tree(2) with OPEN_TREE_CLONE does, and maps its ids.
+ * @param recursive with everything that is mounted below it
+ * @returns the descriptor, or -errno
+ */
+export function openTree(source: string, recursive: boolean, idmap?: MountIdMap): number {
+  const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | (recursive ? abi.AT_RECURSIVE : 0);
+  const tree = sys(abi.SYS_open_tree, abi.AT_FDCWD, source, flags);
+  if (tree < 0 || !idmap) return tree;
+  const result = mapTree(tree, idmap);
+  if (result >= 0) return tree;
+  closeFd(tree);
+  return result;
+}
+
+/** struct mount_attr with MOUNT_ATTR_IDMAP and the namespace. */
+function mapTree(tree: number, { namespace, recursive }: MountIdMap): number {
+  const attr = new DataView(new ArrayBuffer(32));
+  attr.setUint32(0, abi.MOUNT_ATTR_IDMAP, true);
+  attr.setUint32(24, namespace, true);
+  const at = abi.AT_EMPTY_PATH | (recursive ? abi.AT_RECURSIVE : 0);
+  return sys(abi.SYS_mount_setattr, tree, "", at, new Uint8Array(attr.buffer), attr.byteLength);
+}
+
+/**
+ * Opens the sources of one bundle's bind mounts. Mounts with the same mappings share a user namespace, which `close`
+ * lets go.
+ */
+export class TreeOpener {
+  private readonly namespaces = new Map<string, number>();
+
+  constructor(
+    private readonly spec: Spec,
+    private readonly euid = sys(abi.SYS_geteuid),
+  ) {}
+
+  /**
+   * @returns a descriptor that the caller closes
+   * @throws BuncError naming the mount, its source and what to do
+   */
+  open(from: TreeSource): number {
+    const mount = this.spec.mounts![from.mount]!;
+    const path = `mounts[${from.mount}]`;
+    const about = `error mounting ${JSON.stringify(mount.source ?? "")} to rootfs at ${JSON.stringify(mount.destination)}`;
+    const flags = parseMountOptions(mount.options, mount.type);
+    const own = mount.uidMappings?.length || mount.gidMappings?.length;
+    if (!own && !flags.idmap) return checkOpened(openTree(from.source, from.recursive), from, about);
+    const idmap = { namespace: this.namespace(from.mount, path), recursive: flags.idmapRecursive };
+    const tree = checkOpened(openTree(from.source, from.recursive), from, about);
+    const result = mapTree(tree, idmap);
+    if (result >= 0) return tree;
+    closeFd(tree);
+    throw refusal(from, -result, idmap, about);
+  }
+
+  /** Closes the user namespaces; mounts keep theirs. */
+  close(): void {
+    for (const fd of this.namespaces.values()) closeFd(fd);
+    this.namespaces.clear();
+  }
+
+  private namespace(index: number, path: string): number {
+    const { uidMappings, gidMappings } = this.spec.mounts![index]!;
+    if (uidMappings?.length || gidMappings?.length) return this.made(uidMappings, gidMappings, path);
+    const user = this.spec.linux?.namespaces?.findIndex(({ type }) => type === "user") ?? -1;
+    if (user < 0) {
+      throw new BuncError(`${path}: id-mapped mounts without mappings of their own need a user namespace`, {
+        code: "config",
+        path,
+      });
+    }
+    const joined = this.spec.linux!.namespaces![user]!.path;
+    if (joined) return this.joined(joined, `linux.namespaces[${user}].path`);
+    return this.made(this.spec.linux!.uidMappings, this.spec.linux!.gidMappings, "linux");
+  }
+
+  private joined(file: string, path: string): number {
+    const known = this.namespaces.get(file);
+    if (known !== undefined) return known;
+    const fd = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
+    if (fd < 0) throw namespaceError(`open ${file}`, -fd, path);
+    if (sys(abi.SYS_ioctl, fd, abi.NS_GET_NSTYPE) !== abi.CLONE_NEWUSER) {
+      closeFd(fd);
+      throw new BuncError(`${path}: ${file} is not a user namespace`, { code: "config", path });
+    }
+    this.namespaces.set(file, fd);
+    return fd;
+  }
+
+  /** A user namespace that exists for its mappings only. A process has to be born in it, and goes at once. */
+  private made(
+    uid: readonly LinuxIDMapping[] = [],
+    gid: readonly LinuxIDMapping[] = [],
+    path: string,
+  ): number {
+    const key = `${mapText(uid)}/${mapText(gid)}`;
+    const known = this.namespaces.get(key);
+    if (known !== undefined) return known;
+    const maps: IdMaps = { uid, gid, path };
+    checkIdMaps(maps);
+    // Without a program bunc-init waits for one, until it is killed.
+    const holder = Init.spawn({ flags: abi.CLONE_NEWUSER, firstFd: 3, fds: [], preserve: 0 });
+    try {
+      applyIdMaps(holder.pid, maps, this.euid);
+      const file = `/proc/${holder.pid}/ns/user`;
+      const fd = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
+      if (fd < 0) throw namespaceError(`open ${file}`, -fd, path);
+      this.namespaces.set(key, fd);
+      return fd;
+    } finally {
+      holder.kill();
+    }
+  }
+}
+
+/** Opens one source; for several of a bundle a TreeOpener is quicker. */
+export function openTreeFd(spec: Spec, from: TreeSource): number {
+  const opener = new TreeOpener(spec);
+  try {
+    return opener.open(from);
+  } finally {
+    opener.close();
+  }
+}
+
+function namespaceError(call: string, errno: number, path: string): BuncError {
+  return new BuncError(`cannot get the user namespace of an id-mapped mount: ${call}: ${errnoText(errno)}`, {
+    code: "launch",
+    phase: "mounts",
+    path,
+    errno: errnoName(errno),
+  });
+}
+
+function checkOpened(tree: number, { mount }: TreeSource, about: string): number {
+  if (tree >= 0) return tree;
+  const hint =
+    tree === -abi.EPERM
+      ? "this needs CAP_SYS_ADMIN in bunc's own mount namespace"
+      : tree === -abi.EINVAL
+        ? "a mount below it may be locked (mount_namespaces(7)): rbind takes all of them"
+        : "the source of a bind mount must exist on the host";
+  throw new BuncError(`${about}: source: open_tree: ${errnoText(-tree)}`, {
+    code: "launch",
+    phase: "mounts",
+    path: `mounts[${mount}].source`,
+    syscall: "open_tree",
+    errno: errnoName(-tree),
+    hint,
+  });
+}
+
+/** Why a mount cannot have its ids mapped; EINVAL is mostly a file system that does not know how. */
+function refusal(from: TreeSource, errno: number, idmap: MountIdMap, about: string): BuncError {
+  const kernel = kernelVersion();
+  let what = errnoText(errno);
+  let hint: string | undefined;
+  if (errno === abi.ENOSYS) {
+    hint = `id-mapped mounts need Linux 5.12; this is ${versionText(kernel)}`;
+  } else if (errno === abi.EPERM) {
+    hint =
+      "bunc must be root of the host (not of a user namespace), the source must not be id-mapped already, and the mapping must not be the host's own";
+  } else if (errno === abi.EINVAL) {
+    const { type, at } = refusingMount(from, idmap);
+    what = `the file system ${type}${at ? ` at ${JSON.stringify(at)}` : ""} cannot have its ids mapped`;
+    hint = supportHint(type, kernel);
+  }
+  return new BuncError(`${about}: mount_setattr: ${what}`, {
+    code: "launch",
+    phase: "mounts",
+    path: `mounts[${from.mount}]`,
+    syscall: "mount_setattr",
+    errno: errnoName(errno),
+    ...(hint ? { hint } : {}),
+  });
+}
+
+/** What would make the file system work. */
+export function supportHint(type: string, kernel: number): string {
+  // "fuse.sshfs" is a kind of fuse.
+  const base = type.split(".")[0]!;
+  const since = Object.hasOwn(SINCE, base) ? SINCE[base]! : 0;
+  if (since > kernel) return `${base} can since Linux ${versionText(since)}; this is ${versionText(kernel)}`;
+  if (since)
+    return `${base} can since Linux ${versionText(since)}, unless its mount options or its server forbid it`;
+  return "among those that can are ext4, xfs (Linux 5.12), btrfs (5.15), tmpfs (6.3) and fuse (6.12)";
+}
+
+function versionText(version: number): string {
+  return `${Math.floor(version / 1000)}.${version % 1000}`;
+}
+
+/** Finds which mount it was, of the source's own and, for a recursive mapping, those below it. */
+function refusingMount(
+  from: TreeSource,
+  { namespace, recursive }: MountIdMap,
+): { type: string; at?: string } {
+  const info = readText("/proc/self/mountinfo", 16 << 20);
+  const source = sys(abi.SYS_openat, abi.AT_FDCWD, from.source, abi.O_PATH | abi.O_CLOEXEC, 0);
+  if (source < 0 || typeof info !== "string") return { type: "of the source" };
+  const fdinfo = readText(`/proc/self/fdinfo/${source}`, 4096);
+  const id = typeof fdinfo === "string" ? /^mnt_id:\s*(\d+)$/m.exec(fdinfo)?.[1] : undefined;
+  const buffer = new Uint8Array(4096);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/self/fd/${source}`, buffer, buffer.length);
+  closeFd(source);
+  const mounts = parseMounts(info);
+  const own = mounts.find((mount) => mount.id === id)?.type ?? "of the source";
+  if (!recursive || n <= 0) return { type: own };
+  const prefix = `${text(buffer.subarray(0, n)).replace(/\/$/, "")}/`;
+  for (const { type, at } of mounts) {
+    if (!at.startsWith(prefix)) continue;
+    const tree = openTree(at, false, { namespace, recursive: false });
+    closeFd(tree);
+    if (tree === -abi.EINVAL) return { type, at };
+  }
+  return { type: own };
+}
+
+/** Id, mount point and type of each line of a mountinfo file (proc_pid_mountinfo(5)). */
+export function parseMounts(info: string): { id: string; at: string; type: string }[] {
+  const mounts: { id: string; at: string; type: string }[] = [];
+  for (const line of info.split("\n")) {
+    const fields = line.split(" ");
+    const type = fields[fields.indexOf("-") + 1];
+    if (fields.length < 10 || !type) continue;
+    const at = fields[4]!.replace(/\\([0-7]{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    );
+    mounts.push({ id: fields[0]!, at, type });
+  }
+  return mounts;
+}

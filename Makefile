@@ -84,7 +84,8 @@ build/%.ts: build/%.so
 
 # --- the executable ----------------------------------------------------------------------------------------------------
 
-BUN_BUILD = $(BUN) build --compile --minify --bytecode --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
+# Chunks are loaded one by one, so that a command reads only the code it needs.
+BUN_BUILD = $(BUN) build --compile --minify --bytecode --format=esm --splitting --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
 	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"' --define LIBSECCOMP_VERSION='"$(LIBSECCOMP)"'
 
 bunc: $(GEN) $(TS_SOURCES) $(BUN)

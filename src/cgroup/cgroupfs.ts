@@ -18,7 +18,7 @@ import {
   removeMade,
   withUmask,
 } from "./host.ts";
-import type { Layout } from "./layout.ts";
+import { findHierarchy, type Layout } from "./layout.ts";
 import { earlyLimitsV1, lateLimitsV1 } from "./limits-v1.ts";
 import { earlyLimitsV2, lateLimitsV2, needsDomain } from "./limits-v2.ts";
 import { type CgroupPaths, type GroupDir, groupDirs, innerPath, pathsOf } from "./names.ts";
@@ -42,8 +42,8 @@ export class CgroupfsGroup implements Cgroup {
   /** The container's directory in cgroup2, on v2 and hybrid hosts. */
   private readonly unified: GroupDir | undefined;
   private readonly devices: DeviceFilter | undefined;
-  private readonly early = new Part();
-  private readonly late = new Part();
+  private readonly early: Part;
+  private readonly late: Part;
   private readonly born: Slot;
   /** The host uid that the cgroup is given to. */
   private readonly owner: number | undefined;
@@ -53,13 +53,16 @@ export class CgroupfsGroup implements Cgroup {
     const { spec, layout } = request;
     this.layout = layout;
     this.slots = request.slots;
+    this.early = new Part();
+    this.late = new Part();
     this.resources = spec.linux?.resources ?? NOTHING;
     refuseUnsupported(spec);
     const inner = innerPath(spec.linux?.cgroupsPath, request.id);
     requireHierarchies(layout, request.userNamespace ?? false);
     this.dirs = groupDirs(layout, inner);
     this.paths = pathsOf(this.dirs);
-    this.unified = this.dirs.find((dir) => dir.names.includes(""));
+    const last = this.dirs[this.dirs.length - 1];
+    this.unified = last?.names[0] === "" ? last : undefined;
     this.bearsInit = this.unified !== undefined;
     this.warnings = ignoredFields(this.resources, layout.mode === "v2");
     this.devices = request.userNamespace ? undefined : deviceFilter(spec);
@@ -171,8 +174,8 @@ export class CgroupfsGroup implements Cgroup {
     if (this.existing) removeMade(this.dirs, this.existing);
   }
 
-  private v1Dirs(): GroupDir[] {
-    return this.dirs.filter((dir) => dir !== this.unified);
+  private v1Dirs(): readonly GroupDir[] {
+    return this.unified ? this.dirs.slice(0, -1) : this.dirs;
   }
 }
 
@@ -186,7 +189,7 @@ function requireHierarchies(layout: Layout, userNamespace: boolean): void {
     });
   }
   // Without it a container could use every device of the host.
-  if (layout.mode !== "v2" && !userNamespace && !layout.find("devices")) {
+  if (layout.mode !== "v2" && !userNamespace && !findHierarchy(layout, "devices")) {
     throw new BuncError("mountpoint for devices not found", {
       code: "host",
       phase: "cgroup",

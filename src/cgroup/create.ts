@@ -3,7 +3,7 @@
 import { type Part, type Slot, type Slots, Struct } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import type { LinuxCPU } from "../oci/config.ts";
-import type { Layout } from "./layout.ts";
+import { type Layout, v2Controllers } from "./layout.ts";
 import { type GroupDir, parentsOf } from "./names.ts";
 
 import { writeValue } from "./write.ts";
@@ -23,7 +23,9 @@ export interface Existing {
 
 /** Nothing is there but the directories that always are: what `explain` assumes. */
 export function assumeMissing(dirs: readonly GroupDir[]): Existing {
-  return { missing: new Map(dirs.map((dir) => [dir.path, parentsOf(dir)])), present: new Set() };
+  const missing = new Map<string, readonly string[]>();
+  for (const dir of dirs) missing.set(dir.path, parentsOf(dir));
+  return { missing, present: new Set() };
 }
 
 function tolerate(dir: GroupDir): readonly (readonly [number, number])[] {
@@ -171,7 +173,7 @@ export function makeV2(
       makeDir(part, dir, path);
       expectDomain(part, slots, path, needsDomain);
     }
-    enableControllers(part, path, layout.controllers());
+    enableControllers(part, path, v2Controllers(layout));
   }
   makeDir(part, dir, dir.path);
   expectDomain(part, slots, dir.path, needsDomain);
@@ -183,7 +185,7 @@ export function makeV2(
 function enableControllers(part: Part, path: string, controllers: readonly string[]): void {
   if (controllers.length === 0) return;
   const file = `${path}/cgroup.subtree_control`;
-  writeValue(part, file, controllers.map((name) => `+${name}`).join(" "), {
+  writeValue(part, file, `+${controllers.join(" +")}`, {
     okSkip: controllers.length,
     tolerate: [[abi.BUNC_ERR_ANY, 0]],
   });
@@ -264,7 +266,9 @@ export function enter(part: Part, dirs: readonly GroupDir[], pid?: number): void
 
 /** The files by which a process that may no longer open them joins the cgroups of v1: "0" is to be written to each. */
 export function taskFiles(dirs: readonly GroupDir[]): string[] {
-  return dirs.filter((dir) => !dir.names.includes("")).map((dir) => `${dir.path}/tasks`);
+  const files: string[] = [];
+  for (const dir of dirs) if (dir.names[0] !== "") files.push(`${dir.path}/tasks`);
+  return files;
 }
 
 /** As many cpus as the kernel can be built for, and some. */

@@ -11,7 +11,9 @@ import { type CgroupPaths, type GroupDir, parentsOf } from "./names.ts";
 import { exists, pidsBelow, rmdir } from "./tree.ts";
 
 /** The cgroups whose being there makes a difference: may be occupied or frozen, have a cpuset, have device filters. */
-const CHECKED: readonly string[] = ["devices", "freezer", "cpuset"];
+function isChecked({ names }: GroupDir): boolean {
+  return names.includes("devices") || names.includes("freezer") || names.includes("cpuset");
+}
 
 /** Looks which directories there are. Costs nothing for what lies right below the mount point or the own cgroup. */
 export function inspect(dirs: readonly GroupDir[]): Existing {
@@ -24,13 +26,7 @@ export function inspect(dirs: readonly GroupDir[]): Existing {
     // From below: most often the parent is there, and one look is enough.
     while (there > 0 && !exists(parents[there - 1]!)) there--;
     missing.set(dir.path, parents.slice(there));
-    if (
-      there === parents.length &&
-      (v2 || dir.names.some((name) => CHECKED.includes(name))) &&
-      exists(dir.path)
-    ) {
-      present.add(dir.path);
-    }
+    if (there === parents.length && (v2 || isChecked(dir)) && exists(dir.path)) present.add(dir.path);
   }
   return { missing, present };
 }
@@ -135,7 +131,9 @@ export function removeMade(dirs: readonly GroupDir[], existing: Existing): void 
 export function readDelegate(): string[] {
   const text = readText("/sys/kernel/cgroup/delegate", 4096);
   if (typeof text !== "string") return [...DELEGATED];
-  return text.split("\n").filter((name) => name !== "" && !name.includes("/"));
+  const files: string[] = [];
+  for (const name of text.split("\n")) if (name !== "" && !name.includes("/")) files.push(name);
+  return files;
 }
 
 /** What the runtime-spec lists for a kernel that does not tell. */

@@ -1,6 +1,9 @@
 /**
  * Where the cgroup hierarchies of this host are: from /proc/self/mountinfo and /proc/self/cgroup alone. What lies in
  * /sys/fs/cgroup is not believed: it may hold plain directories and links.
+ *
+ * This runs at every start of a container, and most of its cost is that each function, and each of JavaScript's own
+ * functions that is written in JavaScript (find, filter, at), is met for the first time; so there are few of them.
  */
 import { readText } from "../linux/file.ts";
 
@@ -21,8 +24,25 @@ export interface Hierarchy {
   readonly noprefix: boolean;
 }
 
+/** Reads a file of the host: its text, or -errno. */
+export type ReadFile = (path: string) => string | number;
+
+/** The hierarchies of a host. */
+export interface Layout {
+  readonly mode: CgroupMode;
+  /** The hierarchies of cgroup v1, in the order of their mounts; also those that no container joins. */
+  readonly v1: readonly Hierarchy[];
+  /** The cgroup2 that containers use. */
+  readonly v2: Hierarchy | undefined;
+  /** For what is read only when it is asked for. */
+  readonly read: ReadFile;
+  /** What has been read: see ownPath and v2Controllers. */
+  readonly known: { self?: Map<string, string>; controllers?: readonly string[] };
+}
+
 const DEFAULT_ROOT = "/sys/fs/cgroup";
 const HYBRID_ROOT = "/sys/fs/cgroup/unified";
+const MARK = " - cgroup";
 
 /** The controllers of cgroup v1; other words among the options of a mount are flags. v1 gets no new ones. */
 const V1_CONTROLLERS: ReadonlySet<string> = new Set([
@@ -42,64 +62,6 @@ const V1_CONTROLLERS: ReadonlySet<string> = new Set([
   "misc",
 ]);
 
-/** Reads a file of the host: its text, or -errno. */
-export type ReadFile = (path: string) => string | number;
-
-/** The hierarchies of a host. What costs a system call is read when it is first asked for. */
-export class Layout {
-  private selfPaths: Map<string, string> | undefined;
-  private available: readonly string[] | undefined;
-
-  constructor(
-    readonly mode: CgroupMode,
-    /** The hierarchies of cgroup v1, in the order of their mounts; also those that no container joins. */
-    readonly v1: readonly Hierarchy[],
-    /** The cgroup2 that containers use. */
-    readonly v2: Hierarchy | undefined,
-    private readonly read: ReadFile = readText,
-  ) {}
-
-  /** The hierarchy of a controller of cgroup v1 ("memory", "name=systemd"). */
-  find(controller: string): Hierarchy | undefined {
-    return this.v1.find((hierarchy) => hierarchy.controllers.includes(controller));
-  }
-
-  /**
-   * The cgroup of this process as a path below the hierarchy's mount point, "" for the mount point itself. A cgroup
-   * outside of what the mount shows counts as the mount point, the nearest that can be reached.
-   */
-  own(hierarchy: Hierarchy): string {
-    this.selfPaths ??= parseSelf(this.read("/proc/self/cgroup"));
-    const path = this.selfPaths.get(hierarchy.controllers[0] ?? "");
-    if (path === undefined || path.startsWith("/..")) return "";
-    const { root } = hierarchy;
-    if (root === "/") return path === "/" ? "" : path;
-    return path.startsWith(`${root}/`) ? path.slice(root.length) : "";
-  }
-
-  /** The controllers that cgroup2 offers at its mount point (cgroup.controllers). */
-  controllers(): readonly string[] {
-    if (!this.available) {
-      const text = this.v2 ? this.read(`${this.v2.mountPoint}/cgroup.controllers`) : "";
-      this.available = typeof text === "string" ? text.split(/\s+/).filter((name) => name !== "") : [];
-    }
-    return this.available;
-  }
-}
-
-/** Hierarchy-ID:controller-list:path, one line each (cgroups(7)); the key of cgroup2 is "". */
-function parseSelf(text: string | number): Map<string, string> {
-  const paths = new Map<string, string>();
-  if (typeof text !== "string") return paths;
-  for (const line of text.split("\n")) {
-    const first = line.indexOf(":");
-    const second = line.indexOf(":", first + 1);
-    if (first < 0 || second < 0) continue;
-    for (const name of line.slice(first + 1, second).split(",")) paths.set(name, line.slice(second + 1));
-  }
-  return paths;
-}
-
 /**
  * The layout of this host.
  *
@@ -113,73 +75,73 @@ export function readLayout(mountinfo?: string, read: ReadFile = readText): Layou
 /** Finds the hierarchies in the text of a mountinfo (proc_pid_mountinfo(5)). */
 export function parseLayout(mountinfo: string, read: ReadFile = readText): Layout {
   const v1: Hierarchy[] = [];
-  const unified: Hierarchy[] = [];
-  const lastMounts = new Map<string, number>();
+  let whole: Hierarchy | undefined;
+  let beside: Hierarchy | undefined;
+  let elsewhere: Hierarchy | undefined;
+  let directory = "";
+  let covered = false;
   // Only the lines of cgroups are taken apart: a host with many containers has thousands of others.
-  for (let at = mountinfo.indexOf(" - cgroup"); at >= 0; at = mountinfo.indexOf(" - cgroup", at + 1)) {
+  for (let at = mountinfo.indexOf(MARK); at >= 0; at = mountinfo.indexOf(MARK, at + MARK.length)) {
     const start = mountinfo.lastIndexOf("\n", at) + 1;
     const newline = mountinfo.indexOf("\n", at);
     const end = newline < 0 ? mountinfo.length : newline;
-    const left = mountinfo.slice(start, at).split(" ");
-    const right = mountinfo.slice(at + 3, end).split(" ");
-    const root = left[3];
-    const point = left[4];
-    if (root === undefined || point === undefined || isCovered(mountinfo, left, start, lastMounts)) continue;
-    if (right[0] === "cgroup2") unified.push(hierarchy([], point, root, false));
-    else if (right[0] === "cgroup") addV1(v1, point, root, right[2] ?? "");
-  }
-  return arrange(v1, unified, read);
-}
-
-function arrange(v1: Hierarchy[], unified: Hierarchy[], read: ReadFile): Layout {
-  const whole = unified.find((mount) => mount.mountPoint === DEFAULT_ROOT);
-  if (whole) return new Layout("v2", [], whole, read);
-  if (v1.length === 0) return new Layout(unified.length ? "v2" : "none", [], unified[0], read);
-  // Others mount cgroup2 in places of their own (/run/cilium/cgroupv2): those are not for containers.
-  const beside = unified.find((mount) => mount.mountPoint === HYBRID_ROOT);
-  return new Layout(beside ? "hybrid" : "v1", v1, beside, read);
-}
-
-function hierarchy(
-  controllers: readonly string[],
-  point: string,
-  root: string,
-  noprefix: boolean,
-): Hierarchy {
-  return { controllers, mountPoint: unescapePath(point), root: unescapePath(root), noprefix };
-}
-
-function addV1(list: Hierarchy[], point: string, root: string, options: string): void {
-  const controllers: string[] = [];
-  let noprefix = false;
-  for (const option of options.split(",")) {
-    if (V1_CONTROLLERS.has(option) || option.startsWith("name=")) controllers.push(option);
-    else if (option === "noprefix") noprefix = true;
-  }
-  if (controllers.length === 0) return;
-  const found = hierarchy(controllers, point, root, noprefix);
-  const before = list.findIndex((other) => other.controllers[0] === controllers[0]);
-  if (before < 0) list.push(found);
-  // A hierarchy may be mounted twice; the usual place is the one that others look at, too.
-  else if (!list[before]!.mountPoint.startsWith(`${DEFAULT_ROOT}/`)) {
-    if (found.mountPoint.startsWith(`${DEFAULT_ROOT}/`)) list[before] = found;
-  }
-}
-
-/** Whether something mounted later lies on the mount point or on a directory above it, so that no path leads there. */
-function isCovered(
-  mountinfo: string,
-  fields: string[],
-  start: number,
-  lastMounts: Map<string, number>,
-): boolean {
-  for (let path = fields[4]!; path !== ""; path = path.slice(0, path.lastIndexOf("/"))) {
-    let last = lastMounts.get(path);
-    if (last === undefined) {
-      last = lastMountAt(mountinfo, path);
-      lastMounts.set(path, last);
+    const fields = mountinfo.slice(start, at).split(" ");
+    const [type, , options] = mountinfo.slice(at + 3, end).split(" ");
+    const root = fields[3];
+    const point = fields[4];
+    if (root === undefined || point === undefined) continue;
+    // The directory of the mount points is looked at once; most often it is the same for all.
+    const above = point.slice(0, point.lastIndexOf("/"));
+    if (covered || above !== directory) {
+      directory = above;
+      covered = isCovered(mountinfo, fields, start, above);
     }
-    if (last > start && !isBelow(mountinfo, fields[1]!, last)) return true;
+    if (covered || (mountinfo.lastIndexOf(` ${point} `) > end && isCovered(mountinfo, fields, start, point)))
+      continue;
+    const noprefix = options?.includes("noprefix") ?? false;
+    const found = { controllers: [] as string[], mountPoint: plain(point), root: plain(root), noprefix };
+    if (type === "cgroup2") {
+      if (point === DEFAULT_ROOT) whole ??= found;
+      else if (point === HYBRID_ROOT) beside ??= found;
+      else elsewhere ??= found;
+    } else if (type === "cgroup" && options) {
+      for (const option of options.split(",")) {
+        if (V1_CONTROLLERS.has(option) || option.startsWith("name=")) found.controllers.push(option);
+      }
+      addV1(v1, found);
+    }
+  }
+  const known = {};
+  if (whole) return { mode: "v2", v1: [], v2: whole, read, known };
+  // Others mount cgroup2 in places of their own (/run/cilium/cgroupv2): on v1 hosts those are not for containers.
+  if (v1.length > 0) return { mode: beside ? "hybrid" : "v1", v1, v2: beside, read, known };
+  const only = beside ?? elsewhere;
+  return { mode: only ? "v2" : "none", v1, v2: only, read, known };
+}
+
+/** A hierarchy may be mounted twice; the usual place is the one that others look at, too. */
+function addV1(list: Hierarchy[], found: Hierarchy): void {
+  const first = found.controllers[0];
+  if (first === undefined) return;
+  for (let i = 0; i < list.length; i++) {
+    if (list[i]!.controllers[0] !== first) continue;
+    const usual = `${DEFAULT_ROOT}/`;
+    if (!list[i]!.mountPoint.startsWith(usual) && found.mountPoint.startsWith(usual)) list[i] = found;
+    return;
+  }
+  list.push(found);
+}
+
+/** Whether something mounted later lies on a path or on a directory above it, so that no path leads to the mount. */
+function isCovered(mountinfo: string, fields: readonly string[], start: number, path: string): boolean {
+  for (let on = path; on !== ""; on = on.slice(0, on.lastIndexOf("/"))) {
+    const needle = ` ${on} `;
+    for (let at = mountinfo.lastIndexOf(needle); at > start; at = mountinfo.lastIndexOf(needle, at - 1)) {
+      const line = mountinfo.lastIndexOf("\n", at) + 1;
+      // The fifth field is the mount point; the fourth, the root, may read the same.
+      if (line <= start || mountinfo.slice(line, at).split(" ").length !== 4) continue;
+      if (!isBelow(mountinfo, fields[1]!, line)) return true;
+    }
   }
   return false;
 }
@@ -187,32 +149,23 @@ function isCovered(
 /** Whether the mount at this line is the one with the given id or above it: after MS_MOVE it may well be listed later. */
 function isBelow(mountinfo: string, id: string, line: number): boolean {
   const wanted = mountinfo.slice(line, mountinfo.indexOf(" ", line));
+  const text = `\n${mountinfo}`;
   let current = id;
   for (let depth = 0; depth < 100 && current !== wanted; depth++) {
-    const at = mountinfo.startsWith(`${current} `) ? 0 : mountinfo.indexOf(`\n${current} `) + 1;
-    if (at === 0 && !mountinfo.startsWith(`${current} `)) return false;
-    const parent = mountinfo.slice(at).split(" ", 2)[1];
+    const at = text.indexOf(`\n${current} `);
+    const parent = at < 0 ? undefined : text.slice(at + 1).split(" ", 2)[1];
     if (parent === undefined || parent === current) return false;
     current = parent;
   }
   return current === wanted;
 }
 
-/** Where in the text the last mount on a path begins, -1 when there is none. */
-function lastMountAt(mountinfo: string, path: string): number {
-  const needle = ` ${path} `;
-  for (let at = mountinfo.lastIndexOf(needle); at >= 0; at = mountinfo.lastIndexOf(needle, at - 1)) {
-    const start = mountinfo.lastIndexOf("\n", at) + 1;
-    // The fifth field is the mount point; the fourth, the root, may read the same.
-    if (mountinfo.slice(start, at).split(" ").length === 4) return start;
-    if (at === 0) break;
-  }
-  return -1;
+/** mountinfo writes space, tab, newline, backslash and # as three octal digits. */
+function plain(text: string): string {
+  return text.includes("\\") ? unescapeOctal(text) : text;
 }
 
-/** mountinfo writes space, tab, newline, backslash and # as three octal digits. */
-function unescapePath(text: string): string {
-  if (!text.includes("\\")) return text;
+function unescapeOctal(text: string): string {
   let out = "";
   for (let i = 0; i < text.length; i++) {
     const code = text[i] === "\\" ? Number.parseInt(text.slice(i + 1, i + 4), 8) : Number.NaN;
@@ -224,4 +177,50 @@ function unescapePath(text: string): string {
     }
   }
   return out;
+}
+
+/** The hierarchy of a controller of cgroup v1 ("memory", "name=systemd"). */
+export function findHierarchy(layout: Layout, controller: string): Hierarchy | undefined {
+  for (const hierarchy of layout.v1) if (hierarchy.controllers.includes(controller)) return hierarchy;
+  return undefined;
+}
+
+/**
+ * The cgroup of this process as a path below the hierarchy's mount point, "" for the mount point itself. A cgroup
+ * outside of what the mount shows counts as the mount point, the nearest that can be reached.
+ */
+export function ownPath(layout: Layout, hierarchy: Hierarchy): string {
+  layout.known.self ??= parseSelf(layout.read("/proc/self/cgroup"));
+  const path = layout.known.self.get(hierarchy.controllers[0] ?? "");
+  if (path === undefined || path === "/" || path.startsWith("/..")) return "";
+  const { root } = hierarchy;
+  if (root === "/") return path;
+  return path.startsWith(`${root}/`) ? path.slice(root.length) : "";
+}
+
+/** Hierarchy-ID:controller-list:path, one line each (cgroups(7)); the key of cgroup2 is "". */
+function parseSelf(text: string | number): Map<string, string> {
+  const paths = new Map<string, string>();
+  if (typeof text !== "string") return paths;
+  for (const line of text.split("\n")) {
+    const first = line.indexOf(":");
+    const second = line.indexOf(":", first + 1);
+    if (first < 0 || second < 0) continue;
+    const path = line.slice(second + 1);
+    for (const name of line.slice(first + 1, second).split(",")) paths.set(name, path);
+  }
+  return paths;
+}
+
+/** The controllers that cgroup2 offers at its mount point (cgroup.controllers). */
+export function v2Controllers(layout: Layout): readonly string[] {
+  if (!layout.known.controllers) {
+    const text = layout.v2 ? layout.read(`${layout.v2.mountPoint}/cgroup.controllers`) : "";
+    const names: string[] = [];
+    if (typeof text === "string") {
+      for (const name of text.trim().split(" ")) if (name !== "") names.push(name);
+    }
+    layout.known.controllers = names;
+  }
+  return layout.known.controllers;
 }

@@ -2,7 +2,7 @@
 
 import type { Part, Slots } from "../launch/program.ts";
 import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
-import type { LinuxCPU, LinuxMemory, LinuxResources } from "../oci/config.ts";
+import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "../oci/config.ts";
 import type { CgroupPaths } from "./names.ts";
 import { checkPageSize, pidsMax, swappinessOf } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
@@ -39,7 +39,7 @@ export function earlyLimitsV1(part: Part, resources: LinuxResources, paths: Cgro
  * hinder making it.
  */
 export function lateLimitsV1(part: Part, slots: Slots, resources: LinuxResources, paths: CgroupPaths): void {
-  if (Object.keys(resources.unified ?? {}).length > 0) {
+  if (resources.unified && Object.keys(resources.unified).length > 0) {
     throw configError(
       "invalid configuration: cannot use unified on cgroup v1",
       "linux.resources.unified",
@@ -52,7 +52,7 @@ export function lateLimitsV1(part: Part, slots: Slots, resources: LinuxResources
     part.at("cgroup", "linux.resources.pids.limit");
     writeValue(part, `${dirOf(paths, "pids", part.path)}/pids.max`, pidsMax(limit));
   }
-  setHugepages(part, resources, paths);
+  if (resources.hugepageLimits) setHugepages(part, resources.hugepageLimits, paths);
   if (resources.memory?.disableOOMKiller) {
     part.at("cgroup", `${MEMORY}.disableOOMKiller`);
     writeValue(part, `${dirOf(paths, "memory", part.path)}/memory.oom_control`, "1");
@@ -163,8 +163,7 @@ function setCpu(part: Part, slots: Slots, cpu: LinuxCPU, paths: CgroupPaths): vo
   if (idle !== undefined && Number(idle) === 1) write("idle", "idle", idle);
 }
 
-function setHugepages(part: Part, resources: LinuxResources, paths: CgroupPaths): void {
-  const limits = resources.hugepageLimits ?? [];
+function setHugepages(part: Part, limits: readonly LinuxHugepageLimit[], paths: CgroupPaths): void {
   for (let i = 0; i < limits.length; i++) {
     const { pageSize, limit } = limits[i]!;
     const path = `linux.resources.hugepageLimits[${i}]`;

@@ -4,7 +4,7 @@ import type { Part, Slots } from "../launch/program.ts";
 import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxResources } from "../oci/config.ts";
 import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
-import type { Layout } from "./layout.ts";
+import { type Layout, v2Controllers } from "./layout.ts";
 import { checkPageSize, pidsMax } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
 
@@ -38,8 +38,8 @@ export function needsDomain(resources: LinuxResources): boolean {
 
 /** The file of a controller; the host must offer that controller. */
 function fileOf({ dir, layout }: Target, controller: string, name: string, path: string): string {
-  if (!layout.controllers().includes(controller)) {
-    const list = layout.controllers().join(" ") || "none";
+  if (!v2Controllers(layout).includes(controller)) {
+    const list = v2Controllers(layout).join(" ") || "none";
     throw noController(
       controller,
       path,
@@ -150,11 +150,11 @@ function setUnified(part: Part, resources: LinuxResources, target: Target, early
         path,
       );
     }
-    if (controller !== "cgroup" && !target.layout.controllers().includes(controller)) {
+    if (controller !== "cgroup" && !v2Controllers(target.layout).includes(controller)) {
       throw configError(
         `unified resource ${JSON.stringify(name)} can't be set: controller ${JSON.stringify(controller)} not available`,
         path,
-        `cgroup v2 of this host has: ${target.layout.controllers().join(" ") || "none"}`,
+        `cgroup v2 of this host has: ${v2Controllers(target.layout).join(" ") || "none"}`,
       );
     }
     part.at("cgroup", path);

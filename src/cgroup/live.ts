@@ -180,8 +180,10 @@ function killPids(path: string): boolean {
   return refused === 0 || refused < pids.length;
 }
 
-/** Waits between attempts to remove a cgroup, in milliseconds; five seconds in all. */
-const WAITS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, ...new Array<number>(49).fill(100)];
+/** Waits between attempts to remove a cgroup, in milliseconds: each twice the one before. */
+const FIRST_WAIT = 1;
+const LONGEST_WAIT = 100;
+const ALL_WAITS = 5000;
 
 /**
  * Removes the cgroups and all that the container made below them; directories above stay, as in runc. Processes that
@@ -190,22 +192,31 @@ const WAITS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, ...new Array<number>(4
  * @throws BuncError naming a cgroup that stays, and the processes in it.
  */
 export function destroy(paths: CgroupPaths): void {
-  let left = [...new Set(Object.values(paths))].filter((path) => path !== "");
-  left = left.filter((path) => rmdir(path) !== 0 && removeTree(path) !== 0);
+  let left: string[] = [];
+  for (const name in paths) {
+    const path = paths[name]!;
+    if (path !== "" && !left.includes(path) && rmdir(path) !== 0) left.push(path);
+  }
   if (left.length === 0) return;
-  killAll(paths);
   let result = 0;
-  for (const wait of WAITS) {
-    left = left.filter((path) => {
+  let killed = false;
+  let waited = 0;
+  for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+    const still: string[] = [];
+    for (const path of left) {
       const answer = removeTree(path);
+      if (answer < 0) still.push(path);
       if (answer < 0) result = answer;
-      return answer < 0;
-    });
+    }
+    left = still;
     if (left.length === 0) return;
-    // Hopeless at once: no right to, or not a cgroup.
-    if (result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) break;
-    for (const path of left) killPids(path);
+    // Anything else does not change by waiting: no right to, or not a cgroup.
+    if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= ALL_WAITS) break;
+    if (!killed) killAll(paths);
+    else for (const path of left) killPids(path);
+    killed = true;
     sleep(wait);
+    waited += wait;
   }
   throw cannotRemove(left, result);
 }

@@ -1,6 +1,7 @@
 /** Names and paths of a container's cgroups: what runc's cgroupfs driver makes of linux.cgroupsPath (fs, fs2). */
 import { BuncError } from "../errors.ts";
-import type { Hierarchy, Layout } from "./layout.ts";
+import { bytesOf } from "../linux/lib.ts";
+import { type Hierarchy, type Layout, ownPath } from "./layout.ts";
 
 /**
  * The cgroups of a container as state.json keeps them (libcontainer's `cgroup_paths`): on v1 and hybrid hosts the
@@ -8,27 +9,9 @@ import type { Hierarchy, Layout } from "./layout.ts";
  */
 export type CgroupPaths = Readonly<Record<string, string>>;
 
-/** Controllers of v1 that a container joins, in the order in which runc does. */
-export const V1_JOINED: readonly string[] = [
-  "cpuset",
-  "devices",
-  "memory",
-  "cpu",
-  "cpuacct",
-  "pids",
-  "blkio",
-  "hugetlb",
-  "net_cls",
-  "net_prio",
-  "perf_event",
-  "freezer",
-  "rdma",
-  "name=systemd",
-  "misc",
-];
-
-/** Those whose absence or refusal is no failure, as in runc: they limit nothing. */
-const OPTIONAL: ReadonlySet<string> = new Set(["name=systemd", "misc", ""]);
+/** Named hierarchies limit nothing; of them a container joins systemd's alone, as in runc. */
+const NAMED = "name=";
+const SYSTEMD = "name=systemd";
 
 /** One directory of a container: its cgroup in one hierarchy. */
 export interface GroupDir {
@@ -51,6 +34,7 @@ const PATH_MAX = 4096;
  * is absolute or not. A relative path stays relative; "" when nothing is left of one.
  */
 export function cleanGroupPath(path: string): string {
+  if (!path.includes("/") && path !== ".." && path !== ".") return path;
   const out: string[] = [];
   for (const part of path.split("/")) {
     if (part === "" || part === ".") continue;
@@ -67,7 +51,7 @@ export function innerPath(cgroupsPath: string | undefined, id: string): string {
   if (inner === "/" || inner === "")
     problem = "is the root of the cgroup hierarchies, which no container can have";
   else if (inner.includes("\n") || inner.includes("\0")) problem = "holds a newline or a NUL byte";
-  else if (inner.length > NAME_MAX) problem = tooLong(inner);
+  else if (inner.length * 3 > NAME_MAX) problem = tooLong(inner);
   if (problem === undefined) return inner;
   const shown = inner.length > 80 ? `${inner.slice(0, 80)}...` : inner;
   throw new BuncError(`linux.cgroupsPath ${JSON.stringify(shown)} ${problem}`, {
@@ -78,40 +62,37 @@ export function innerPath(cgroupsPath: string | undefined, id: string): string {
 }
 
 function tooLong(inner: string): string | undefined {
-  const encoder = new TextEncoder();
   for (const part of inner.split("/")) {
-    const size = encoder.encode(part).length;
+    const size = bytesOf(part).length;
     if (size > NAME_MAX) return `has a component of ${size} bytes; ${NAME_MAX} are the most`;
   }
   // Room is left for the mount point in front and the name of a file behind.
-  return encoder.encode(inner).length > PATH_MAX - 512 ? "is too long" : undefined;
+  return bytesOf(inner).length > PATH_MAX - 512 ? "is too long" : undefined;
 }
 
 /** The container's directories in the hierarchies that are mounted, in the order in which they are made. */
 export function groupDirs(layout: Layout, inner: string): GroupDir[] {
   if (layout.mode === "v2") return [v2Dir(layout, layout.v2!, inner)];
   const dirs: GroupDir[] = [];
-  const seen = new Map<Hierarchy, string[]>();
-  for (const name of V1_JOINED) {
-    const hierarchy = layout.find(name);
-    if (!hierarchy) continue;
-    const names = seen.get(hierarchy);
-    if (names) {
-      names.push(name);
-      continue;
-    }
-    const own = [name];
-    seen.set(hierarchy, own);
-    const base = inner.startsWith("/") ? hierarchy.mountPoint : hierarchy.mountPoint + layout.own(hierarchy);
-    dirs.push({ hierarchy, names: own, path: join(base, inner), base, optional: OPTIONAL.has(name) });
+  const absolute = inner.startsWith("/");
+  for (const hierarchy of layout.v1) {
+    const names = hierarchy.controllers;
+    const first = names[0]!;
+    if (first.startsWith(NAMED) && first !== SYSTEMD) continue;
+    const base = absolute ? hierarchy.mountPoint : hierarchy.mountPoint + ownPath(layout, hierarchy);
+    // As in runc, their absence or refusal is no failure.
+    const optional = first === SYSTEMD || first === "misc";
+    dirs.push({ hierarchy, names, path: join(base, inner), base, optional });
   }
   if (layout.v2) {
     // runc takes no account of the caller's cgroup here.
     const base = layout.v2.mountPoint;
-    dirs.push({ hierarchy: layout.v2, names: [""], path: join(base, inner), base, optional: true });
+    dirs.push({ hierarchy: layout.v2, names: V2_NAMES, path: join(base, inner), base, optional: true });
   }
   return dirs;
 }
+
+const V2_NAMES: readonly string[] = [""];
 
 /**
  * A relative path lies beside the caller's own cgroup, not in it: a cgroup of v2 that has processes can give no
@@ -120,10 +101,10 @@ export function groupDirs(layout: Layout, inner: string): GroupDir[] {
 function v2Dir(layout: Layout, hierarchy: Hierarchy, inner: string): GroupDir {
   let base = hierarchy.mountPoint;
   if (!inner.startsWith("/")) {
-    const own = layout.own(hierarchy);
+    const own = ownPath(layout, hierarchy);
     base += own.slice(0, Math.max(own.lastIndexOf("/"), 0));
   }
-  return { hierarchy, names: [""], path: join(base, inner), base, optional: false };
+  return { hierarchy, names: V2_NAMES, path: join(base, inner), base, optional: false };
 }
 
 function join(base: string, inner: string): string {

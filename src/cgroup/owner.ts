@@ -7,20 +7,25 @@ import { cleanGroupPath } from "./names.ts";
  * and a writable /sys/fs/cgroup; undefined otherwise, and where it is root on the host anyway.
  */
 export function ownerOf(spec: Spec): number | undefined {
-  const linux = spec.linux;
-  const namespaces = linux?.namespaces ?? [];
-  if (!namespaces.some((namespace) => namespace.type === "cgroup" && !namespace.path)) return undefined;
-  const writable = (spec.mounts ?? []).some(
-    (mount) =>
-      mount.source === "cgroup" &&
-      cleanGroupPath(mount.destination) === "/sys/fs/cgroup" &&
-      !(mount.options ?? []).includes("ro"),
-  );
-  if (!writable) return undefined;
-  const uid = spec.process?.user?.uid ?? 0;
-  const user = namespaces.find((namespace) => namespace.type === "user");
-  const host = user ? mapped(linux?.uidMappings ?? [], uid) : uid;
+  let ownNamespace = false;
+  let userNamespace = false;
+  for (const { type, path } of spec.linux?.namespaces ?? []) {
+    if (type === "cgroup" && !path) ownNamespace = true;
+    else if (type === "user") userNamespace = true;
+  }
+  if (!ownNamespace || !hasWritableMount(spec)) return undefined;
+  const uid = spec.process?.user.uid ?? 0;
+  const host = userNamespace ? mapped(spec.linux?.uidMappings ?? [], uid) : uid;
   return host === 0 ? undefined : host;
+}
+
+function hasWritableMount(spec: Spec): boolean {
+  for (const { source, destination, options } of spec.mounts ?? []) {
+    if (source === "cgroup" && cleanGroupPath(destination) === "/sys/fs/cgroup" && !options?.includes("ro")) {
+      return true;
+    }
+  }
+  return false;
 }
 
 function mapped(mappings: readonly LinuxIDMapping[], uid: number): number | undefined {

@@ -40,7 +40,9 @@ export function checkPageSize(size: string, path: string): void {
  */
 export function refuseUnsupported(spec: Spec): void {
   const resources = spec.linux?.resources;
-  const { blockIO, network, rdma } = resources ?? {};
+  if (spec.linux?.intelRdt) throw notYet("linux.intelRdt");
+  if (!resources) return;
+  const { blockIO, network, rdma } = resources;
   if (blockIO) {
     for (const [field, value] of Object.entries(blockIO)) {
       if (Array.isArray(value) ? value.length > 0 : !isUnset(value))
@@ -49,9 +51,7 @@ export function refuseUnsupported(spec: Spec): void {
   }
   if (network && !isUnset(network.classID)) throw notYet("linux.resources.network.classID");
   if (network?.priorities?.length) throw notYet("linux.resources.network.priorities");
-  const device = Object.keys(rdma ?? {})[0];
-  if (device !== undefined) throw notYet(`linux.resources.rdma.${device}`);
-  if (spec.linux?.intelRdt) throw notYet("linux.intelRdt");
+  if (rdma) for (const device of Object.keys(rdma)) throw notYet(`linux.resources.rdma.${device}`);
 }
 
 function notYet(path: string): Error {
@@ -66,6 +66,7 @@ function notYet(path: string): Error {
 export function ignoredFields(resources: LinuxResources, v2: boolean): string[] {
   const { memory, cpu } = resources;
   const ignored: string[] = [];
+  if (!memory && !cpu) return ignored;
   if (memory && !(isUnset(memory.kernel) && isUnset(memory.kernelTCP))) {
     ignored.push("Kernel memory settings are ignored and will be removed");
   }
@@ -75,11 +76,12 @@ export function ignoredFields(resources: LinuxResources, v2: boolean): string[] 
     );
   }
   if (!v2) return ignored;
-  const missing = (path: string) =>
+  const missing: string[] = [];
+  if (swappinessOf(resources) !== undefined) missing.push("memory.swappiness");
+  if (memory?.disableOOMKiller) missing.push("memory.disableOOMKiller");
+  if (!isUnset(cpu?.realtimeRuntime)) missing.push("cpu.realtimeRuntime");
+  if (!isUnset(cpu?.realtimePeriod)) missing.push("cpu.realtimePeriod");
+  for (const path of missing)
     ignored.push(`linux.resources.${path} is ignored: cgroup v2 has no such setting`);
-  if (swappinessOf(resources) !== undefined) missing("memory.swappiness");
-  if (memory?.disableOOMKiller) missing("memory.disableOOMKiller");
-  if (!isUnset(cpu?.realtimeRuntime)) missing("cpu.realtimeRuntime");
-  if (!isUnset(cpu?.realtimePeriod)) missing("cpu.realtimePeriod");
   return ignored;
 }

@@ -25,7 +25,7 @@ function walk(
   const names: string[] = [];
   const pending = [subgroups(fd)];
   for (;;) {
-    const name = pending.at(-1)!.pop();
+    const name = pending[pending.length - 1]!.pop();
     if (name === undefined) {
       pending.pop();
       const left = names.pop();

@@ -3,7 +3,7 @@
  * the host are read where they can be read, and nothing else is touched.
  */
 import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
-import { Layout, readLayout } from "../cgroup/layout.ts";
+import { readLayout } from "../cgroup/layout.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
@@ -131,6 +131,6 @@ function hostFacts(): HostFacts {
     apparmor: typeof apparmor === "string" && apparmor.startsWith("Y"),
     selinux: typeof readText("/sys/fs/selinux/enforce", 16) === "string",
     fullProcMounts: [],
-    cgroup: found.mode === "none" ? new Layout("v2", [], unified) : found,
+    cgroup: found.mode === "none" ? { ...found, mode: "v2", v2: unified } : found,
   };
 }

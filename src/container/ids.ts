@@ -155,8 +155,14 @@ function callHelper(kind: Kind, pid: number, maps: IdMaps, euid: number): void {
   const how = signalCode ? `signal: ${signalCode}` : `exit status ${exitCode}`;
   throw new BuncError(`cannot apply ${path}: ${program}: ${how}${said ? `: ${said}` : ""}`, {
     ...fields,
-    hint: `/etc/sub${kind} must give ${nameOf(euid)} all host ids of the mapping, in lines like ${nameOf(euid)}:100000:65536`,
+    hint: `/etc/sub${kind} must give the user all host ids of the mapping, in lines like ${exampleLine(maps[kind], euid)}`,
   });
+}
+
+/** The line of /etc/subuid that the largest range needs; the user's own id needs none. */
+function exampleLine(mappings: readonly LinuxIDMapping[], euid: number): string {
+  const { hostID, size } = mappings.reduce((largest, next) => (next.size > largest.size ? next : largest));
+  return `${nameOf(euid)}:${hostID}:${size}`;
 }
 
 function nameOf(uid: number): string {

@@ -6,7 +6,7 @@ import type { CgroupOps, LoadCgroups } from "./cgroups.ts";
 import { loadCgroups } from "./cgroups.ts";
 import type { Summary } from "./state.ts";
 import { statusOf } from "./status.ts";
-import { fileFacts, readSummary, statePath } from "./store.ts";
+import { ownerOf, readSummary, statePath } from "./store.ts";
 import type { ContainerInfo } from "./types.ts";
 
 /**
@@ -20,9 +20,9 @@ export async function loadState(
 ): Promise<ContainerInfo> {
   const summary = readSummary(root, id);
   const path = statePath(root, id);
-  const facts = fileFacts(abi.AT_FDCWD, path);
+  const uid = ownerOf(abi.AT_FDCWD, path);
   // Deleted since: nobody to own it.
-  const owner = typeof facts === "number" ? "" : new Owners().name(facts.uid);
+  const owner = uid < 0 ? "" : new Owners().name(uid);
   return infoOf(summary, path, await load(), owner);
 }
 

@@ -128,7 +128,8 @@ export class Init {
 
   private failure(index: number, errno: number, text: Uint8Array, step: number): BuncError {
     const op = this.ops[index];
-    if (!op) return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });
+    if (!op)
+      return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });
     return opFailure(op, errno, text, step);
   }
 

@@ -56,7 +56,8 @@ export class LaunchCgroup {
     try {
       this.fd = this.group.create(this.state);
     } catch (error) {
-      if (!this.rootless || !(error instanceof BuncError) || !DENIED.has(error.fields.errno ?? "")) throw error;
+      if (!this.rootless || !(error instanceof BuncError) || !DENIED.has(error.fields.errno ?? ""))
+        throw error;
       if (wantsLimits(this.spec)) {
         throw new BuncError(`cannot set limits without rights on cgroups: ${error.message}`, {
           ...error.fields,

@@ -6,7 +6,13 @@ import { loadBundle } from "../bundle/load.ts";
 import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
-import { type HostFacts, type InheritedFd, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
+import {
+  type HostFacts,
+  type InheritedFd,
+  type LaunchSettings,
+  type SentPart,
+  Stage,
+} from "../launch/context.ts";
 import { cloneFlag } from "../launch/namespaces.ts";
 import type { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
@@ -17,8 +23,8 @@ import { connectUnix } from "../linux/socket.ts";
 import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
-import { LaunchCgroup } from "./launch-cgroup.ts";
 import { Init } from "./init-channel.ts";
+import { LaunchCgroup } from "./launch-cgroup.ts";
 import { type State, withProcess } from "./state.ts";
 import { timestamp } from "./status.ts";
 import { createStateDir, type StateDir } from "./store.ts";
@@ -114,7 +120,7 @@ export class Launcher {
   private async bringUp(): Promise<void> {
     const { plan } = this.launch;
     if (this.mode.waitForStart) this.makeFifo();
-    this.saveState();
+    this.claimState();
     this.cgroup.create();
     const opened = await this.openFds(plan.fds);
     try {
@@ -153,21 +159,23 @@ export class Launcher {
   private async sendParts(first: SentPart, rest: Iterator<SentPart, void>): Promise<void> {
     const init = this.init!;
     let limited = false;
-    for (let sent = first; ; sent = rest.next().value!) {
-      // Only a container that is on record may run anything of its user's.
-      if (sent.stage === Stage.last) {
-        if (!limited) this.cgroup.limit();
-        this.saveState(startOpsOf(sent.part, init.program.length));
-      }
+    const limit = () => {
+      if (!limited) this.cgroup.limit();
+      limited = true;
+    };
+    for (let sent = first; ; ) {
       init.send(sent.part);
       if (sent.stage === Stage.last) break;
-      if (sent.stage === Stage.none) continue;
-      const event = this.expect(sent.stage);
-      if (sent.stage === Stage.mounted) {
-        this.cgroup.limit();
-        limited = true;
-        await this.runRuntimeHooks();
-      } else if (sent.stage === Stage.listener) await this.sendListener(event.value);
+      const next = rest.next().value!;
+      // Only a container that is on record may run anything of its user's.
+      if (next.stage === Stage.last) this.saveState(startOpsOf(next.part, init.program.length));
+      if (sent.stage !== Stage.none) {
+        const { value } = this.expect(sent.stage);
+        if (sent.stage === Stage.listener) await this.sendListener(value);
+        else limit();
+        if (sent.stage === Stage.mounted) await this.runRuntimeHooks();
+      }
+      sent = next;
     }
     if (this.mode.waitForStart) {
       this.expect(Stage.created);
@@ -243,7 +251,7 @@ export class Launcher {
       case "namespace":
         return openNamespace(from.namespace.type, from.namespace.path!, from.path);
       case "tree":
-        return (await import("./ids.ts")).openTreeFd(this.spec, from);
+        return (await import("./trees.ts")).openTreeFd(this.spec, from);
       case "sync":
         throw new Error("the socket is made by the spawn");
     }
@@ -298,7 +306,15 @@ export class Launcher {
     sendSeccompListener(this.spec.linux!.seccomp!, this.init!, number, this.hookState("creating"));
   }
 
-  /** Writes state.json: before the cgroups are made, and again when init is there. */
+  /** The first state.json: all that `delete --force` needs should this process be killed before the real one. */
+  private claimState(): void {
+    const { id, bundle } = this.options;
+    const cgroupPaths = JSON.stringify(this.cgroup.paths);
+    const text = `{"bunc":${JSON.stringify({ version: 1, ociVersion: "", bundle, rootfs: this.rootfs })},"id":"${id}","init_process_pid":-1,"init_process_start":0,"created":"","cgroup_paths":${cgroupPaths},"namespace_paths":{},"config":{}}`;
+    this.dir.saveText(text);
+  }
+
+  /** Writes state.json when init is there. */
   private saveState(ops: ReturnType<typeof startOps> = []): void {
     this.state ??= buildState(this.spec, {
       id: this.options.id,
@@ -356,7 +372,9 @@ export class Launcher {
     if (!poststop?.length || !this.state) return;
     const { log } = this.options;
     const { runHooks } = await import("./hooks.ts");
-    runHooks("poststop", poststop, this.hookState("stopped"), { failed: (error) => log.warn(renderError(error)) });
+    runHooks("poststop", poststop, this.hookState("stopped"), {
+      failed: (error) => log.warn(renderError(error)),
+    });
   }
 }
 
@@ -407,7 +425,9 @@ function fullProcMounts(rootfs: string): string[] {
     const fields = line.split(" ");
     const type = fields[fields.indexOf("-") + 1];
     if (fields[3] === "/" && (type === "proc" || type === "sysfs") && !fields[4]!.startsWith(rootfs)) {
-      found.push(fields[4]!.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))));
+      found.push(
+        fields[4]!.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))),
+      );
     }
   }
   return found;
@@ -422,7 +442,9 @@ function checkTerminal(spec: Spec, { consoleSocket }: LaunchOptions, { detach }:
     });
   }
   if ((!detach || !terminal) && consoleSocket) {
-    throw new BuncError("cannot use console socket if runc will not detach or allocate tty", { code: "usage" });
+    throw new BuncError("cannot use console socket if runc will not detach or allocate tty", {
+      code: "usage",
+    });
   }
 }
 
@@ -457,14 +479,20 @@ function openNamespace(type: LinuxNamespaceType, path: string, at: string): numb
   const found = sys(abi.SYS_ioctl, fd, abi.NS_GET_NSTYPE);
   if (found === cloneFlag(type)) return fd;
   closeFd(fd);
-  throw new BuncError(`cannot join the ${type} namespace: ${path} is ${found < 0 ? "no namespace" : "another type"}`, {
-    code: "config",
-    path: at,
-  });
+  throw new BuncError(
+    `cannot join the ${type} namespace: ${path} is ${found < 0 ? "no namespace" : "another type"}`,
+    {
+      code: "config",
+      path: at,
+    },
+  );
 }
 
 /** The id on the host that an id of the container is mapped to. */
-function hostId(id: number, mappings: { containerID: number; hostID: number; size: number }[] | undefined): number {
+function hostId(
+  id: number,
+  mappings: { containerID: number; hostID: number; size: number }[] | undefined,
+): number {
   for (const { containerID, hostID, size } of mappings ?? []) {
     if (id >= containerID && id < containerID + size) return hostID + id - containerID;
   }

@@ -5,7 +5,7 @@ import { pathError } from "../linux/file.ts";
 import { closeFd } from "../linux/process.ts";
 import { type CgroupOps, type LoadCgroups, loadCgroups } from "./cgroups.ts";
 import { infoOf, Owners } from "./info.ts";
-import { type Entry, fileFacts, listDirectory, openDirectory, summaryAt } from "./store.ts";
+import { type Entry, listDirectory, openDirectory, ownerOf, summaryAt } from "./store.ts";
 import type { ContainerInfo, Listing } from "./types.ts";
 
 /**
@@ -40,13 +40,13 @@ function listEntries(
     const path = `${rootPath}/${name}`;
     try {
       const summary = summaryAt(root, `${name}/state.json`, path);
-      const facts = fileFacts(root, name);
-      if (typeof facts === "number") continue;
-      containers.push(infoOf(summary, path, cgroups, owners.name(facts.uid)));
+      const uid = ownerOf(root, name);
+      if (uid < 0) continue;
+      containers.push(infoOf(summary, path, cgroups, owners.name(uid)));
     } catch (error) {
       if (!(error instanceof BuncError)) throw error;
       // Deleted since the directory was read, or, where the file system gives no types, no directory at all.
-      if (typeof fileFacts(root, `${name}/.`) === "number") continue;
+      if (ownerOf(root, `${name}/.`) < 0) continue;
       errors.push(`load container ${name}: ${renderError(error)}`);
     }
   }

@@ -22,34 +22,37 @@ export interface PassedFds {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Checks that every descriptor to be passed on was given to this process. To be called before bunc opens any that it
- * keeps, which could get one of the numbers.
+ * Checks that every descriptor to be passed on was given to this process.
  * @param preserveFds of --preserve-fds
  * @throws BuncError in runc's words, with the number of the first that is missing
  */
 export function passedFds(preserveFds: number, env: Environment = process.env): PassedFds {
   const listenFds = listenCount(env, sys(abi.SYS_getpid));
-  const own = runtimeFds();
-  for (let i = 0; i < listenFds; i++) {
-    if (isPassed(FIRST + i, own)) continue;
-    throw new BuncError(`LISTEN_FDS=${listenFds}, but descriptor ${FIRST + i} is not open`, {
-      code: "usage",
-      errno: "EBADF",
-      hint: "LISTEN_PID names bunc, so whoever started it must pass all of them, from 3 on",
-    });
-  }
-  for (let i = 0; i < preserveFds; i++) {
-    const fd = FIRST + listenFds + i;
-    if (isPassed(fd, own)) continue;
-    throw new BuncError(`unable to stat preserved-fd ${i} (of ${preserveFds}): no such file or directory`, {
-      code: "usage",
-      errno: "EBADF",
-      hint: `descriptor ${fd} is not open; --preserve-fds counts from ${FIRST + listenFds}`,
-    });
+  const count = listenFds + Math.max(preserveFds, 0);
+  if (count > 0) {
+    const missing = firstMissing();
+    if (missing < FIRST + listenFds) {
+      throw new BuncError(`LISTEN_FDS=${listenFds}, but descriptor ${missing} is not open`, {
+        code: "usage",
+        errno: "EBADF",
+        hint: "LISTEN_PID names bunc, so whoever started it must pass all of them, from 3 on",
+      });
+    }
+    const index = missing - FIRST - listenFds;
+    if (index < preserveFds) {
+      throw new BuncError(
+        `unable to stat preserved-fd ${index} (of ${preserveFds}): no such file or directory`,
+        {
+          code: "usage",
+          errno: "EBADF",
+          hint: `descriptor ${missing} is not open; --preserve-fds counts from ${FIRST + listenFds}`,
+        },
+      );
+    }
   }
   // The names of LISTEN_FDNAMES are not passed on, as in runc. The program is pid 1, in a new pid namespace.
   const added = listenFds > 0 ? [`LISTEN_FDS=${listenFds}`, "LISTEN_PID=1"] : [];
-  return { listenFds, count: listenFds + Math.max(preserveFds, 0), env: added };
+  return { listenFds, count, env: added };
 }
 
 /** How many descriptors socket activation gave to this very process; 0 when the variables are for another one. */
@@ -71,25 +74,25 @@ function target(fd: number): string | undefined {
   return n < 0 ? undefined : text(buffer.subarray(0, n));
 }
 
-function isPassed(fd: number, own: readonly number[]): boolean {
-  const link = target(fd);
-  return link !== undefined && !own.includes(fd) && !link.startsWith("/memfd:libbunc");
-}
-
 /**
- * The descriptors that the language runtime has opened for its event loop. It takes the lowest free numbers, so they come
- * before the first gap, and may lie just behind those that were passed.
+ * The first number from 3 on that was free when this process began. The language runtime then took it for its event loop;
+ * what has a higher number may be its own, or bunc's, and must not get into a container.
  */
-function runtimeFds(): number[] {
+function firstMissing(): number {
   for (let fd = FIRST; ; fd++) {
     const link = target(fd);
-    if (link === undefined) return [];
-    if (link !== "anon_inode:[eventpoll]") continue;
-    // An event loop waits for its own eventfd; one that was passed has numbers of another process in it.
-    const info = readText(`/proc/self/fdinfo/${fd}`, 65536);
-    const waited =
-      typeof info === "string" ? [...info.matchAll(/^tfd:\s*(\d+)/gm)].map((m) => Number(m[1])) : [];
-    const event = waited.find((number) => target(number) === "anon_inode:[eventfd]");
-    if (event !== undefined) return [fd, event];
+    if (link === undefined || (link === "anon_inode:[eventpoll]" && isEventLoop(fd))) return fd;
   }
+}
+
+/** An event loop waits for an eventfd, opened after it. An epoll descriptor that was passed has numbers of another process. */
+function isEventLoop(fd: number): boolean {
+  // The runtime opens nothing without it; of what was passed it sets it on all but 3.
+  if (!(sys(abi.SYS_fcntl, fd, abi.F_GETFD, 0) & abi.FD_CLOEXEC)) return false;
+  const info = readText(`/proc/self/fdinfo/${fd}`, 65536);
+  if (typeof info !== "string") return false;
+  for (const [, number] of info.matchAll(/^tfd:\s*(\d+)/gm)) {
+    if (Number(number) > fd && target(Number(number)) === "anon_inode:[eventfd]") return true;
+  }
+  return false;
 }

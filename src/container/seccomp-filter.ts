@@ -19,7 +19,8 @@ const files: SeccompCacheFiles = {
     if (fd < 0) return undefined;
     try {
       const stat = new DataView(new ArrayBuffer(abi.sizeof_.stat));
-      if (sys(abi.SYS_newfstatat, fd, "", new Uint8Array(stat.buffer), abi.AT_EMPTY_PATH) < 0) return undefined;
+      if (sys(abi.SYS_newfstatat, fd, "", new Uint8Array(stat.buffer), abi.AT_EMPTY_PATH) < 0)
+        return undefined;
       const mode = stat.getUint32(abi.stat_.st_mode, true);
       if ((mode & abi.S_IFMT) !== abi.S_IFREG || mode & 0o022) return undefined;
       if (stat.getUint32(abi.stat_.st_uid, true) !== sys(abi.SYS_geteuid)) return undefined;

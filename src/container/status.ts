@@ -23,18 +23,18 @@ export interface ProcessStat {
  * wants, so the rest begins at the last parenthesis.
  * @returns undefined for text that is no such line
  */
-export function parseStat(line: string): ProcessStat | undefined {
-  const end = line.lastIndexOf(") ");
+export function parseStat(text: string): ProcessStat | undefined {
+  const end = text.lastIndexOf(") ");
   if (end < 0) return undefined;
-  const state = line[end + 2];
+  const state = text[end + 2];
   // From field 3 on to field 22.
   let at = end + 2;
   for (let field = 3; field < 22; field++) {
-    at = line.indexOf(" ", at) + 1;
+    at = text.indexOf(" ", at) + 1;
     if (at === 0) return undefined;
   }
-  const stop = line.indexOf(" ", at);
-  const digits = line.slice(at, stop < 0 ? line.length : stop).trim();
+  const stop = text.indexOf(" ", at);
+  const digits = text.slice(at, stop < 0 ? text.length : stop).trim();
   const start = Number(digits);
   if (!state || digits === "" || !Number.isInteger(start)) return undefined;
   return { state, start };
@@ -43,10 +43,16 @@ export function parseStat(line: string): ProcessStat | undefined {
 /** State and start time of a process, or undefined when there is none with this pid. */
 export function processStat(pid: number): ProcessStat | undefined {
   if (pid <= 0) return undefined;
-  const buffer = new Uint8Array(1024);
-  const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/stat`, buffer, buffer.length);
-  return n > 0 ? parseStat(text(buffer.subarray(0, n))) : undefined;
+  line ??= new Uint8Array(LINE_SIZE);
+  const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/stat`, line, LINE_SIZE);
+  return n > 0 ? parseStat(text(line.subarray(0, n))) : undefined;
 }
+
+/** More than the 22 fields that matter ever have. */
+const LINE_SIZE = 512;
+
+/** One for all reads: `list` makes hundreds. */
+let line: Uint8Array | undefined;
 
 /** Whether the process that had this pid and start time runs; a zombie does not. */
 export function isAlive({ pid, start }: { pid: number; start: number }): boolean {

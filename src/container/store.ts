@@ -16,7 +16,7 @@ const LOCK_SECONDS = 10;
 const LONGEST = 64 << 20;
 
 /** What bunc's own state.json has before its config hardly ever exceeds this. */
-const HEAD_SIZE = 16384;
+const HEAD_SIZE = 4096;
 
 const STATE = "state.json";
 const FIFO = "exec.fifo";
@@ -68,17 +68,20 @@ export function readSummary(root: string, id: string): Summary {
   return summaryAt(abi.AT_FDCWD, `${path}/${STATE}`, path);
 }
 
+/** One for all reads: `list` makes hundreds. */
+let head: Uint8Array | undefined;
+
 /**
  * Reads a state.json.
  * @param dir what `name` is relative to, or AT_FDCWD
  * @param path the state directory, for messages
  */
 export function summaryAt(dir: number, name: string, path: string): Summary {
-  const buffer = new Uint8Array(HEAD_SIZE);
-  const n = sys(abi.BUNC_CALL_READ_FILE, dir, name, buffer, HEAD_SIZE);
+  head ??= new Uint8Array(HEAD_SIZE);
+  const n = sys(abi.BUNC_CALL_READ_FILE, dir, name, head, HEAD_SIZE);
   if (n < 0) throw readError(path, n);
-  const head = text(buffer.subarray(0, n));
-  const whole = n < HEAD_SIZE || isWholeHead(head) ? head : readWhole(dir, name, path);
+  const start = text(head.subarray(0, n));
+  const whole = n < HEAD_SIZE || isWholeHead(start) ? start : readWhole(dir, name, path);
   return parseSummary(whole, `${path}/${STATE}`);
 }
 
@@ -106,29 +109,30 @@ function readError(path: string, result: number): BuncError {
   return pathError("open", `${path}/${STATE}`, result);
 }
 
-/** The owner, device and inode of a file. */
-export interface FileFacts {
-  uid: number;
-  /** Equal for the same file, as text. */
-  identity: string;
-}
-
 const stat = new DataView(new ArrayBuffer(abi.sizeof_.stat));
 const statBytes = new Uint8Array(stat.buffer);
 
-/** What stat(2) tells of a file, or -errno. The last symlink is not followed. */
-export function fileFacts(dir: number, name: string): FileFacts | number {
+/** stat(2) into `stat`, without following the last symlink; an empty name is the open directory itself. 0 or -errno. */
+function readStat(dir: number, name: string): number {
   const flags = abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH;
-  const result = sys(abi.SYS_newfstatat, dir, name, statBytes, flags);
-  if (result < 0) return result;
-  const device = stat.getBigUint64(abi.stat_.st_dev, true);
-  const inode = stat.getBigUint64(abi.stat_.st_ino, true);
-  return { uid: stat.getUint32(abi.stat_.st_uid, true), identity: `${device}:${inode}` };
+  return sys(abi.SYS_newfstatat, dir, name, statBytes, flags);
+}
+
+/** The uid of a file's owner, or -errno. */
+export function ownerOf(dir: number, name: string): number {
+  const result = readStat(dir, name);
+  return result < 0 ? result : stat.getUint32(abi.stat_.st_uid, true);
+}
+
+/** What is equal only for the same file, or undefined when there is none. */
+function identityOf(dir: number, name: string): string | undefined {
+  if (readStat(dir, name) < 0) return undefined;
+  return `${stat.getBigUint64(abi.stat_.st_dev, true)}:${stat.getBigUint64(abi.stat_.st_ino, true)}`;
 }
 
 /** Whether a path exists; the last symlink is not followed. */
 export function exists(path: string): boolean {
-  return sys(abi.SYS_newfstatat, abi.AT_FDCWD, path, statBytes, abi.AT_SYMLINK_NOFOLLOW) === 0;
+  return readStat(abi.AT_FDCWD, path) === 0;
 }
 
 /** Whether a created container still waits for `start`. */
@@ -238,8 +242,13 @@ export class StateDir {
 
   /** Writes state.json as a whole; the lock must be held. */
   save(state: State): void {
+    this.saveText(stateText(state));
+  }
+
+  /** The same with the text of a state that is not complete yet. */
+  saveText(content: string): void {
     const file = `${this.path}/${STATE}`;
-    const result = writeAtomic(file, stateText(state), 0o600);
+    const result = writeAtomic(file, content, 0o600);
     if (result < 0) throw pathError("write", file, result);
   }
 
@@ -286,9 +295,8 @@ export class StateDir {
 
   /** Whether the path still leads to this directory: it may have been removed, and made anew, meanwhile. */
   isCurrent(): boolean {
-    const mine = fileFacts(this.fd, "");
-    const now = fileFacts(abi.AT_FDCWD, this.path);
-    return typeof mine !== "number" && typeof now !== "number" && mine.identity === now.identity;
+    const mine = identityOf(this.fd, "");
+    return mine !== undefined && mine === identityOf(abi.AT_FDCWD, this.path);
   }
 
   /** Path of the fifo at which a created container waits. */

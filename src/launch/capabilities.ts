@@ -83,7 +83,11 @@ export function capMask(set: CapSet): number {
 }
 
 /** The two structures of capset(2): header, and data of two times (effective, permitted, inheritable). */
-export function capsetArgs(effective: CapSet, permitted: CapSet, inheritable: CapSet): [Uint8Array, Uint8Array] {
+export function capsetArgs(
+  effective: CapSet,
+  permitted: CapSet,
+  inheritable: CapSet,
+): [Uint8Array, Uint8Array] {
   const header = new Uint32Array([VERSION_3, 0]);
   const data = new Uint32Array([
     effective.low,

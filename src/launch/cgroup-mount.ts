@@ -4,7 +4,7 @@
  * (runc's mountCgroupV1 and mountCgroupV2).
  */
 
-import type { Hierarchy, Layout } from "../cgroup/layout.ts";
+import { type Hierarchy, type Layout, ownPath } from "../cgroup/layout.ts";
 import { groupDirs, innerPath, pathsOf } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
@@ -218,10 +218,7 @@ function bindHierarchy(c: Context, entry: CgroupMount, source: string): void {
 
 function sourceOf(hierarchy: Hierarchy, paths: Readonly<Record<string, string>>, layout: Layout): string {
   // A hierarchy that no container joins, as name=elogind: init is where its parent is.
-  return (
-    paths[hierarchy.controllers.find((name) => name in paths) ?? ""] ??
-    hierarchy.mountPoint + layout.own(hierarchy)
-  );
+  return paths[hierarchy.controllers[0]!] ?? hierarchy.mountPoint + ownPath(layout, hierarchy);
 }
 
 /** "cpu" and "cpuacct" as links to "cpu,cpuacct". */

@@ -4,10 +4,17 @@
  */
 import * as abi from "../linux/abi.gen.ts";
 import type { Spec } from "../oci/config.ts";
-import { Context, type HostFacts, type InheritedFd, type LaunchSettings, type SentPart, Stage } from "./context.ts";
+import {
+  Context,
+  type HostFacts,
+  type InheritedFd,
+  type LaunchSettings,
+  type SentPart,
+  Stage,
+} from "./context.ts";
 import { compileDevices, compileNullStreams } from "./devices.ts";
 import { compileHooks } from "./hooks.ts";
-import { compileReadonlyMounts, compileMounts, planTrees } from "./mounts.ts";
+import { compileMounts, compileReadonlyMounts, planTrees } from "./mounts.ts";
 import {
   type Birth,
   compileCgroupNamespace,
@@ -103,7 +110,9 @@ function compileLoopback(c: Context): void {
   request.view.setUint16(abi.IFNAMSIZ, abi.IFF_UP | abi.IFF_RUNNING, true);
   c.part.at("network", c.namespace("network")!.at);
   c.part.op(abi.SYS_socket, [abi.AF_INET, abi.SOCK_DGRAM | abi.SOCK_CLOEXEC, 0], { slot: sock });
-  c.part.op(abi.SYS_ioctl, [sock, abi.SIOCSIFFLAGS, request], { about: "cannot bring the loopback device up" });
+  c.part.op(abi.SYS_ioctl, [sock, abi.SIOCSIFFLAGS, request], {
+    about: "cannot bring the loopback device up",
+  });
   c.part.op(abi.SYS_close, [sock]);
   c.slots.give(sock);
 }
@@ -168,7 +177,8 @@ function* compileProgram(c: Context): Generator<SentPart, void> {
     c.part.op(abi.SYS_close, [listener]);
   }
   compileIdentity(c);
-  yield c.endPart(Stage.none);
+  // Init stands still while the parent sets device rules: they are briefly stricter than they will be.
+  yield c.endPart(Stage.ready);
   // The arguments of execve lie in the part that ends in it, so what fills them in is there too.
   const execve = compileLookup(c);
   compileLabels(c);
@@ -188,7 +198,9 @@ function compilePidfd(c: Context): void {
   c.part.at("process");
   c.part.op(abi.SYS_getpid, [], { slot: pid });
   c.part.op(abi.SYS_pidfd_open, [pid, 0], { slot: pidfd, about: "cannot open a pidfd of the container" });
-  c.part.op(abi.BUNC_OP_SENDFD, [socket, pidfd, name, name.length], { about: "failed to send pidfd to the socket" });
+  c.part.op(abi.BUNC_OP_SENDFD, [socket, pidfd, name, name.length], {
+    about: "failed to send pidfd to the socket",
+  });
   c.part.op(abi.SYS_close, [pidfd]);
   c.part.op(abi.SYS_close, [socket]);
   c.slots.give(pidfd, pid);
@@ -206,7 +218,10 @@ function compileWait(c: Context): void {
   const zero = new TextEncoder().encode("0");
   c.part.at("start");
   c.part.op(abi.BUNC_OP_REPORT, [Stage.created, 0]);
-  c.part.op(abi.SYS_openat, [dir, "exec.fifo", abi.O_WRONLY | abi.O_CLOEXEC, 0], { slot: fifo, about: "open exec fifo" });
+  c.part.op(abi.SYS_openat, [dir, "exec.fifo", abi.O_WRONLY | abi.O_CLOEXEC, 0], {
+    slot: fifo,
+    about: "open exec fifo",
+  });
   c.part.op(abi.SYS_dup3, [fifo, sync, abi.O_CLOEXEC]);
   c.part.op(abi.BUNC_OP_ERRORS_TO, [sync]);
   c.part.op(abi.SYS_close, [fifo]);

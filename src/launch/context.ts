@@ -2,9 +2,10 @@
  * What the launch compiler works from: the validated bundle, the options of the command, facts about the host, and
  * the descriptors init will find open. All of it is plain data, so that compiling stays a pure function.
  */
+
+import type { Layout } from "../cgroup/layout.ts";
 import { BUNC_OP_PART } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
-import type { Layout } from "../cgroup/layout.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
 /** What the compiler must know about this host; gathered by the launcher, made up by tests and `explain`. */
@@ -62,7 +63,15 @@ export interface InheritedFd {
 }
 
 /** Stages at which init waits for its parent; the number travels in an event. */
-export const Stage = { none: 0, namespaces: 1, mounted: 2, listener: 3, created: 4, last: -1 } as const;
+export const Stage = {
+  none: 0,
+  namespaces: 1,
+  mounted: 2,
+  listener: 3,
+  ready: 4,
+  created: 5,
+  last: -1,
+} as const;
 
 /** A part, and the stage that init reaches at its end. */
 export interface SentPart {

@@ -5,8 +5,8 @@
 import * as abi from "../linux/abi.gen.ts";
 import type { LinuxDevice } from "../oci/config.ts";
 import type { Context } from "./context.ts";
-import { cleanPath } from "./mounts.ts";
 import { parseMountOptions } from "./mount-options.ts";
+import { cleanPath } from "./mounts.ts";
 import { type Slot, Struct } from "./program.ts";
 
 /** The devices that the runtime-spec promises to every container (config-linux.md "Default Devices"). */
@@ -59,9 +59,15 @@ export function compileDevices(c: Context): void {
   for (let i = 0; i < given.length; i++) compileDevice(c, given[i]!, dev, `linux.devices[${i}]`);
   part.at("devices");
   for (const [name, target] of LINKS) {
-    part.op(abi.SYS_symlinkat, [target, dev, name], { tolerate: [[abi.EEXIST, 0]], about: `cannot make /dev/${name}` });
+    part.op(abi.SYS_symlinkat, [target, dev, name], {
+      tolerate: [[abi.EEXIST, 0]],
+      about: `cannot make /dev/${name}`,
+    });
   }
-  part.op(abi.SYS_unlinkat, [dev, "ptmx", 0], { tolerate: [[abi.ENOENT, 0]], about: "cannot replace /dev/ptmx" });
+  part.op(abi.SYS_unlinkat, [dev, "ptmx", 0], {
+    tolerate: [[abi.ENOENT, 0]],
+    about: "cannot replace /dev/ptmx",
+  });
   part.op(abi.SYS_symlinkat, ["pts/ptmx", dev, "ptmx"], { about: "cannot make /dev/ptmx" });
   part.op(abi.SYS_close, [dev]);
   c.slots.give(dev);
@@ -77,7 +83,10 @@ function compileDevice(c: Context, device: LinuxDevice, dev: Slot, at: string): 
   part.at("devices", at);
   if (path.slice(0, slash) !== "/dev") {
     dir = slots.take("directory of the device");
-    part.op(abi.BUNC_OP_MKPATH, [c.root, path.slice(0, slash) || "/", abi.S_IFDIR, 0o755], { slot: dir, about });
+    part.op(abi.BUNC_OP_MKPATH, [c.root, path.slice(0, slash) || "/", abi.S_IFDIR, 0o755], {
+      slot: dir,
+      about,
+    });
   }
   part.op(abi.BUNC_OP_DEVICE, [dir, path.slice(slash + 1), deviceStruct(c, device)], {
     about,
@@ -88,7 +97,12 @@ function compileDevice(c: Context, device: LinuxDevice, dev: Slot, at: string): 
   slots.give(dir);
 }
 
-const TYPE: Readonly<Record<string, number>> = { c: abi.S_IFCHR, u: abi.S_IFCHR, b: abi.S_IFBLK, p: abi.S_IFIFO };
+const TYPE: Readonly<Record<string, number>> = {
+  c: abi.S_IFCHR,
+  u: abi.S_IFCHR,
+  b: abi.S_IFBLK,
+  p: abi.S_IFIFO,
+};
 const DEVICE = abi.bunc_device_;
 
 /** In a user namespace nodes cannot be made (mode 0): the host's is bound. Init's umask is 0 meanwhile. */

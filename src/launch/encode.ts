@@ -141,7 +141,8 @@ function encodeOp(
       view.setUint32(where, arg.index, true);
     } else {
       tags |= BUNC_ARG_DATA << (4 * i);
-      const offset = arg instanceof Field ? place(arg.struct, data, placed) + arg.offset : place(arg, data, placed);
+      const offset =
+        arg instanceof Field ? place(arg.struct, data, placed) + arg.offset : place(arg, data, placed);
       view.setUint32(where, offset, true);
     }
   }

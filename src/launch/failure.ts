@@ -75,7 +75,8 @@ function mountDetail(op: Op, errno: number, call: number, item: number): Detail 
         hint: "the source of a bind mount must exist on the host",
       };
     case abi.SYS_openat2:
-      if (errno !== abi.ELOOP && errno !== abi.ENOTDIR) return { words: "open mountpoint", path: ".destination" };
+      if (errno !== abi.ELOOP && errno !== abi.ENOTDIR)
+        return { words: "open mountpoint", path: ".destination" };
       return {
         words: `filesystem ${JSON.stringify(type)} must be mounted on ordinary directory`,
         path: ".destination",

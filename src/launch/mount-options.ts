@@ -121,7 +121,10 @@ export function propagationFlag(name: string): number | undefined {
 }
 
 /** Reads the options of one mount. Bind is told by option, and by the type "bind" as runc does. */
-export function parseMountOptions(options: readonly string[] | undefined, type: string | undefined): MountFlags {
+export function parseMountOptions(
+  options: readonly string[] | undefined,
+  type: string | undefined,
+): MountFlags {
   const flags: MountFlags = {
     set: 0,
     clear: 0,

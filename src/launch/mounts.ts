@@ -6,6 +6,7 @@
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
+import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
 import { type MountFlags, parseMountOptions } from "./mount-options.ts";
 import { Struct } from "./program.ts";
@@ -89,7 +90,7 @@ export function compileMounts(c: Context): void {
     c.part.at("mounts", `mounts[${i}]`);
     checkTarget(entry);
     if (type === "bind") compileBind(c, entry);
-    else if (type === "cgroup" || type === "cgroup2") compileCgroup(c, entry);
+    else if (type === "cgroup" || type === "cgroup2") compileCgroupMount(c, entry);
     else compileFileSystem(c, entry);
   }
 }
@@ -103,7 +104,8 @@ function checkTarget({ target, type, index, about }: Entry): void {
   } else if (target === "/proc" && type !== "proc" && type !== "bind") {
     problem = `${JSON.stringify(target)} cannot be mounted because it is not of type proc`;
   }
-  if (problem) throw new BuncError(`${about}: ${problem}`, { code: "config", path: `mounts[${index}].destination` });
+  if (problem)
+    throw new BuncError(`${about}: ${problem}`, { code: "config", path: `mounts[${index}].destination` });
 }
 
 function bindSource(c: Context, mount: Mount): string {
@@ -135,20 +137,14 @@ function compileFileSystem(c: Context, entry: Entry): void {
   if (type === "proc" || type === "sysfs") how |= abi.BUNC_MOUNT_NO_LINKS;
   if (target !== "/proc") how |= abi.BUNC_MOUNT_GUARD_PROC;
   if (flags.tmpcopyup) how |= abi.BUNC_MOUNT_COPY_UP;
-  if (type === "tmpfs" && !flags.data.some(({ text }) => text.startsWith("mode="))) how |= abi.BUNC_MOUNT_TAKE_MODE;
+  if (type === "tmpfs" && !flags.data.some(({ text }) => text.startsWith("mode=")))
+    how |= abi.BUNC_MOUNT_TAKE_MODE;
   const late = isReadonlyLate(entry);
   const struct = mountStruct(flags, how)
     .pointer(MOUNT.type, type)
     .pointer(MOUNT.params, encoder.encode(parameters(c, entry, mount.source ?? type, late)))
     .u64(MOUNT.set, late ? flags.set & ~abi.MOUNT_ATTR_RDONLY : flags.set);
   appendMount(c, entry, struct, flags.propagation);
-}
-
-function compileCgroup(c: Context, entry: Entry): void {
-  if (!c.host.cgroup) {
-    throw new BuncError(`${entry.about}: this host has no cgroups mounted`, { path: `mounts[${entry.index}]` });
-  }
-  throw new Error("cgroup mounts");
 }
 
 const MOUNT = abi.bunc_mount_;

@@ -1,7 +1,7 @@
 /** Namespaces: which flags init is cloned with, which ones it joins, and those it makes itself. */
 import { BuncError } from "../errors.ts";
-import type { LinuxNamespaceType } from "../oci/config.ts";
 import * as abi from "../linux/abi.gen.ts";
+import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, Stage } from "./context.ts";
 import type { Part } from "./program.ts";
 
@@ -161,11 +161,14 @@ function compileLabels(c: Context): void {
   const { apparmorProfile, selinuxLabel } = c.process;
   if (apparmorProfile) {
     if (!c.host.apparmor) {
-      throw new BuncError("apparmor profile is specified in config, but AppArmor is not enabled on this host", {
-        code: "host",
-        path: "process.apparmorProfile",
-        hint: "leave the profile out, or boot with AppArmor",
-      });
+      throw new BuncError(
+        "apparmor profile is specified in config, but AppArmor is not enabled on this host",
+        {
+          code: "host",
+          path: "process.apparmorProfile",
+          hint: "leave the profile out, or boot with AppArmor",
+        },
+      );
     }
     openLabel(c, "process.apparmorProfile", "apparmor label", "/proc/self/attr/apparmor/exec");
   }
@@ -183,6 +186,9 @@ function compileLabels(c: Context): void {
 function openLabel(c: Context, path: string, name: string, file: string): void {
   const slot = c.slots.take(name);
   c.part.at("process", path);
-  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, file, abi.O_WRONLY | abi.O_CLOEXEC, 0], { slot, about: `cannot open ${file}` });
+  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, file, abi.O_WRONLY | abi.O_CLOEXEC, 0], {
+    slot,
+    about: `cannot open ${file}`,
+  });
   c.labels.set(path, slot);
 }

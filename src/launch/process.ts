@@ -170,7 +170,12 @@ function compileRlimits(c: Context): void {
 /** Writes the labels that AppArmor and SELinux apply at the next execve. */
 export function compileLabels(c: Context): void {
   const { apparmorProfile, selinuxLabel } = c.process;
-  writeLabel(c, "process.apparmorProfile", apparmorProfile && `exec ${apparmorProfile}`, "unable to apply apparmor profile");
+  writeLabel(
+    c,
+    "process.apparmorProfile",
+    apparmorProfile && `exec ${apparmorProfile}`,
+    "unable to apply apparmor profile",
+  );
   writeLabel(c, "process.selinuxLabel", selinuxLabel, "can't set process label");
 }
 
@@ -179,7 +184,10 @@ function writeLabel(c: Context, path: string, label: string | undefined, about: 
   if (!slot || !label) return;
   const bytes = new TextEncoder().encode(label);
   c.part.at("process", path);
-  c.part.op(abi.BUNC_OP_WRITE, [slot, bytes, bytes.length], { about, hint: "the profile must be loaded on this host" });
+  c.part.op(abi.BUNC_OP_WRITE, [slot, bytes, bytes.length], {
+    about,
+    hint: "the profile must be loaded on this host",
+  });
   c.part.op(abi.SYS_close, [slot]);
 }
 
@@ -194,7 +202,9 @@ export function compileIdentity(c: Context): void {
   // A directory that only one of the two may enter: bunc before the change of user, the program's user after it.
   part.op(abi.SYS_chdir, [process.cwd], { slot: changed, tolerate: [[abi.EACCES, 0]], about });
   part.at("process", "process.capabilities.bounding");
-  part.op(abi.BUNC_OP_DROP_BOUNDING, [capMask(capSet(caps.bounding))], { about: "unable to apply bounding set" });
+  part.op(abi.BUNC_OP_DROP_BOUNDING, [capMask(capSet(caps.bounding))], {
+    about: "unable to apply bounding set",
+  });
   part.at("process", "process.user");
   part.op(abi.SYS_prctl, [abi.PR_SET_KEEPCAPS, 1, 0, 0, 0]);
   part.op(abi.BUNC_OP_OWN_STREAMS, [uid]);
@@ -217,7 +227,8 @@ export function compileIdentity(c: Context): void {
   part.op(abi.BUNC_OP_EXPECT, [changed, -1, 0, abi.EACCES], { okSkip: 1, tolerate: [[abi.EACCES, 0]] });
   part.op(abi.SYS_chdir, [process.cwd], { about });
   part.op(abi.BUNC_OP_CHECK_CWD, [], {
-    about: "current working directory is outside of container mount namespace root -- possible container breakout detected",
+    about:
+      "current working directory is outside of container mount namespace root -- possible container breakout detected",
   });
   c.slots.give(changed);
   compileCapabilities(c);
@@ -234,7 +245,9 @@ function compileCapabilities(c: Context): void {
     hint: "bunc itself must have every capability it gives (see CapPrm in /proc/self/status)",
   });
   part.at("process", "process.capabilities.ambient");
-  part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
+  part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], {
+    tolerate: [[abi.EINVAL, 0]],
+  });
   const ambient = capMask(capSet(caps.ambient));
   for (let cap = 0; cap < 53; cap++) {
     if (Math.floor(ambient / 2 ** cap) % 2 === 0) continue;
@@ -306,7 +319,8 @@ function cleanEnv(env: readonly string[]): { list: string[]; home: boolean; path
   for (const entry of env) {
     const equals = entry.indexOf("=");
     if (equals <= 0 || entry.includes("\0")) {
-      const what = equals < 0 ? "missing '='" : equals === 0 ? "name cannot be empty" : "contains nul byte (\\x00)";
+      const what =
+        equals < 0 ? "missing '='" : equals === 0 ? "name cannot be empty" : "contains nul byte (\\x00)";
       throw new BuncError(`invalid environment variable: ${what}`, { code: "config", path: "process.env" });
     }
     const name = entry.slice(0, equals);

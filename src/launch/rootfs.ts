@@ -11,11 +11,9 @@ export function openHow(flags: number, resolve = abi.RESOLVE_IN_ROOT | abi.RESOL
 
 /** move_mount(2) of the mount that `from` is the root of, onto what `to` refers to. */
 export function moveMount(part: Part, from: Slot | number, to: Slot | number, about: string): void {
-  part.op(
-    abi.SYS_move_mount,
-    [from, "", to, "", abi.MOVE_MOUNT_F_EMPTY_PATH | abi.MOVE_MOUNT_T_EMPTY_PATH],
-    { about },
-  );
+  part.op(abi.SYS_move_mount, [from, "", to, "", abi.MOVE_MOUNT_F_EMPTY_PATH | abi.MOVE_MOUNT_T_EMPTY_PATH], {
+    about,
+  });
 }
 
 /** Cuts propagation to the host, then makes the rootfs a mount of its own; `c.root` is its root from then on. */
@@ -24,15 +22,16 @@ export function compileRoot(c: Context): void {
   const wanted = spec.linux?.rootfsPropagation;
   const flag = wanted === undefined ? abi.MS_SLAVE | abi.MS_REC : propagationFlag(wanted)!;
   part.at("rootfs", wanted === undefined ? "" : "linux.rootfsPropagation");
-  part.op(abi.SYS_mount, [0, "/", 0, flag, 0], { about: `cannot make the host's mounts ${wanted ?? "rslave"}` });
+  part.op(abi.SYS_mount, [0, "/", 0, flag, 0], {
+    about: `cannot make the host's mounts ${wanted ?? "rslave"}`,
+  });
   if (flag !== (abi.MS_SLAVE | abi.MS_REC) && flag !== (abi.MS_PRIVATE | abi.MS_REC)) detachParent(c);
   part.at("rootfs", "root.path");
   const directory = c.slots.take("rootfs directory");
-  part.op(
-    abi.SYS_openat,
-    [abi.AT_FDCWD, settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0],
-    { slot: directory, about: `cannot open the rootfs ${JSON.stringify(settings.rootfs)}` },
-  );
+  part.op(abi.SYS_openat, [abi.AT_FDCWD, settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
+    slot: directory,
+    about: `cannot open the rootfs ${JSON.stringify(settings.rootfs)}`,
+  });
   part.op(
     abi.SYS_open_tree,
     [directory, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH | abi.AT_RECURSIVE],
@@ -76,7 +75,9 @@ export function compilePivot(c: Context): void {
     return;
   }
   const old = c.slots.take("host root");
-  part.op(abi.SYS_openat, [abi.AT_FDCWD, "/", abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], { slot: old });
+  part.op(abi.SYS_openat, [abi.AT_FDCWD, "/", abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
+    slot: old,
+  });
   part.op(abi.SYS_fchdir, [c.root]);
   part.op(abi.SYS_pivot_root, [".", "."], {
     about: "cannot make the rootfs the root (pivot_root)",
@@ -117,5 +118,7 @@ export function compileRootPropagation(c: Context): void {
 export function compileReadonlyRoot(c: Context): void {
   if (!c.spec.root?.readonly) return;
   c.part.at("rootfs", "root.readonly");
-  c.part.op(abi.BUNC_OP_MOUNT_ATTR, [c.root, "/", abi.MOUNT_ATTR_RDONLY, 0], { about: "cannot make the root read-only" });
+  c.part.op(abi.BUNC_OP_MOUNT_ATTR, [c.root, "/", abi.MOUNT_ATTR_RDONLY, 0], {
+    about: "cannot make the root read-only",
+  });
 }

@@ -94,7 +94,12 @@ function bindConsole(c: Context, peer: Slot): void {
   part.op(abi.SYS_openat2, [c.root, "/dev", how, how.size], { slot: dev, about: "cannot open /dev" });
   part.op(
     abi.SYS_openat,
-    [dev, "console", abi.O_RDONLY | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_NOCTTY | abi.O_NONBLOCK | abi.O_CLOEXEC, 0o666],
+    [
+      dev,
+      "console",
+      abi.O_RDONLY | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_NOCTTY | abi.O_NONBLOCK | abi.O_CLOEXEC,
+      0o666,
+    ],
     { slot: file, about: "cannot make /dev/console" },
   );
   part.op(abi.SYS_open_tree, [peer, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH], {

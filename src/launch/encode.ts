@@ -36,6 +36,8 @@ class Data {
   bytes = new Uint8Array(8192);
   size = 16;
   readonly relocs: number[] = [];
+  /** The same bytes may be named several times: one operation fills them in, another passes them on. */
+  private readonly placed = new Map<Struct | Uint8Array, number>();
 
   private room(size: number, align: number): number {
     const at = (this.size + align - 1) & ~(align - 1);
@@ -48,7 +50,18 @@ class Data {
     return at;
   }
 
-  add(arg: DataArg): number {
+  /** Where the argument lies; bytes and structures are put in once. */
+  place(arg: DataArg): number {
+    if (typeof arg === "string") return this.add(arg);
+    let offset = this.placed.get(arg);
+    if (offset === undefined) {
+      offset = this.add(arg);
+      this.placed.set(arg, offset);
+    }
+    return offset;
+  }
+
+  private add(arg: DataArg): number {
     if (typeof arg === "string") {
       if (arg === "") return EMPTY_STRING;
       const at = this.room(arg.length * 3 + 1, 1);
@@ -61,7 +74,7 @@ class Data {
       const at = this.room(arg.size, 8);
       this.bytes.set(new Uint8Array(arg.view.buffer), at);
       for (const pointer of arg.pointers) {
-        const target = this.add(pointer.to);
+        const target = this.place(pointer.to);
         new DataView(this.bytes.buffer).setUint32(at + pointer.offset, target, true);
         this.relocs.push(at + pointer.offset);
       }
@@ -82,9 +95,7 @@ export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array
   const data = new Data();
   const head = new Uint8Array(PART_SIZE + ops.length * OP_SIZE);
   const view = new DataView(head.buffer);
-  // The same structure may be named by several operations (one stores into it, the next passes it).
-  const placed = new Map<Struct | Uint8Array, number>();
-  for (let i = 0; i < ops.length; i++) encodeOp(view, PART_SIZE + i * OP_SIZE, ops[i]!, data, placed);
+  for (let i = 0; i < ops.length; i++) encodeOp(view, PART_SIZE + i * OP_SIZE, ops[i]!, data);
   if (data.relocs.length % 2) data.relocs.push(PADDING_WORD);
   const size = head.length + data.relocs.length * 4 + data.size;
   if (size > BUNC_MAX_PART)
@@ -108,13 +119,7 @@ export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array
   return out;
 }
 
-function encodeOp(
-  view: DataView,
-  at: number,
-  op: Op,
-  data: Data,
-  placed: Map<Struct | Uint8Array, number>,
-): void {
+function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
   const { options, args } = op;
   view.setUint16(at + OP.code, op.call, true);
   view.setUint8(at + OP.slot, options.slot ? options.slot.index : BUNC_NO_SLOT);
@@ -141,22 +146,11 @@ function encodeOp(
       view.setUint32(where, arg.index, true);
     } else {
       tags |= BUNC_ARG_DATA << (4 * i);
-      const offset =
-        arg instanceof Field ? place(arg.struct, data, placed) + arg.offset : place(arg, data, placed);
+      const offset = arg instanceof Field ? data.place(arg.struct) + arg.offset : data.place(arg);
       view.setUint32(where, offset, true);
     }
   }
   view.setUint32(at + OP.tags, tags, true);
-}
-
-function place(arg: DataArg, data: Data, placed: Map<Struct | Uint8Array, number>): number {
-  if (typeof arg === "string") return data.add(arg);
-  let offset = placed.get(arg);
-  if (offset === undefined) {
-    offset = data.add(arg);
-    placed.set(arg, offset);
-  }
-  return offset;
 }
 
 /** A number as a 64-bit word in two's complement: -1 and AT_FDCWD included. */

@@ -137,17 +137,22 @@ export class CgroupfsGroup implements Cgroup {
   }
 
   create(state: HostState): number {
-    this.existing = inspect(this.dirs);
-    refuseOccupied(this.paths, this.existing, this.resources, this.layout);
-    const part = this.compileCreate(this.owner === undefined ? DELEGATED : readDelegate());
-    try {
-      withUmask(() => runPart(part, state));
-    } catch (error) {
-      const explained = explainLimit(error, this.paths, this.resources);
-      this.undo();
-      throw explained;
+    for (let again = true; ; again = false) {
+      const existing = inspect(this.dirs);
+      refuseOccupied(this.paths, existing, this.resources, this.layout);
+      // From here on what is not there now counts as made by us.
+      this.existing = existing;
+      const part = this.compileCreate(this.owner === undefined ? DELEGATED : readDelegate());
+      try {
+        withUmask(() => runPart(part, state));
+        return this.unified ? Math.max(state.get(this.born), -1) : -1;
+      } catch (error) {
+        const explained = explainLimit(error, this.paths, this.resources);
+        this.undo();
+        // A launch beside this one failed, and took back a directory that both need.
+        if (!again || !isVanished(error)) throw explained;
+      }
     }
-    return this.unified ? Math.max(state.get(this.born), -1) : -1;
   }
 
   place(state: HostState, pid: number, born: boolean): void {
@@ -172,11 +177,18 @@ export class CgroupfsGroup implements Cgroup {
 
   undo(): void {
     if (this.existing) removeMade(this.dirs, this.existing);
+    this.existing = undefined;
   }
 
   private v1Dirs(): readonly GroupDir[] {
     return this.unified ? this.dirs.slice(0, -1) : this.dirs;
   }
+}
+
+function isVanished(error: unknown): boolean {
+  return (
+    error instanceof BuncError && error.fields.errno === "ENOENT" && error.fields.path === "linux.cgroupsPath"
+  );
 }
 
 /** The words are runc's, which does without cgroups as little; the hints are ours. */

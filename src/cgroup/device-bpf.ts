@@ -2,7 +2,6 @@
  * The device filter of cgroup v2: an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE, which the kernel asks before a
  * device is opened or made. Instructions: RFC 9669; its context: struct bpf_cgroup_dev_ctx of linux/bpf.h.
  */
-
 import { type Part, type Slot, type Slots, Struct } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { ALL_ACCESS, ANY, type DeviceFilter } from "./devices.ts";

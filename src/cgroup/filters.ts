@@ -1,5 +1,4 @@
 /** Device filters that a cgroup of v2 has already (bpf(2)): a cgroup that is used again loses them to the new one. */
-
 import { ptr } from "bun:ffi";
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";

@@ -6,7 +6,7 @@ import { sys } from "../linux/lib.ts";
 import type { LinuxResources } from "../oci/config.ts";
 import type { Existing } from "./create.ts";
 import type { Layout } from "./layout.ts";
-import { destroy, isFrozen } from "./live.ts";
+import { isFrozen, killAll, removeAll } from "./live.ts";
 import { type CgroupPaths, type GroupDir, parentsOf } from "./names.ts";
 import { exists, pidsBelow, rmdir } from "./tree.ts";
 
@@ -111,14 +111,22 @@ export function withUmask<T>(run: () => T): T {
   }
 }
 
-/** Removes the cgroups that were made, and the directories above them. What cannot be removed stays. */
+/**
+ * Removes the cgroups that were made, and the directories above them. Killed is only what is in the cgroup that was
+ * seen not to be there before: in others there may be somebody else's processes. What cannot be removed stays.
+ */
 export function removeMade(dirs: readonly GroupDir[], existing: Existing): void {
   const made: Record<string, string> = {};
+  const ours: Record<string, string> = {};
   for (const dir of dirs) {
-    if (!existing.present.has(dir.path)) for (const name of dir.names) made[name] = dir.path;
+    if (existing.present.has(dir.path)) continue;
+    for (const name of dir.names) {
+      made[name] = dir.path;
+      if (name === "devices" || name === "freezer" || dirs.length === 1) ours[name] = dir.path;
+    }
   }
   try {
-    destroy(made);
+    removeAll(made, () => killAll(ours));
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
   }

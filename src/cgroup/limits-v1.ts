@@ -1,5 +1,4 @@
 /** linux.resources in cgroup v1: which files are set, in an order that the kernel's own checks between them allow. */
-
 import type { Part, Slots } from "../launch/program.ts";
 import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "../oci/config.ts";

@@ -1,5 +1,4 @@
 /** linux.resources in cgroup v2: which files are set, and how values made for v1 are converted (runc's fs2). */
-
 import type { Part, Slots } from "../launch/program.ts";
 import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxResources } from "../oci/config.ts";

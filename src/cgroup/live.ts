@@ -162,10 +162,8 @@ export function killAll(paths: CgroupPaths): boolean {
   }
   const killed = killPids(path);
   // A killed process of v1 ends when it is thawed; one that was paused before is, too.
-  writeExisting(
-    isV1(paths) ? `${paths.freezer}/freezer.state` : `${unified}/cgroup.freeze`,
-    isV1(paths) ? "THAWED" : "0",
-  );
+  if (paths.freezer !== undefined) writeExisting(`${paths.freezer}/freezer.state`, "THAWED");
+  else if (!isV1(paths)) writeExisting(`${unified}/cgroup.freeze`, "0");
   return killed;
 }
 
@@ -192,33 +190,45 @@ const ALL_WAITS = 5000;
  * @throws BuncError naming a cgroup that stays, and the processes in it.
  */
 export function destroy(paths: CgroupPaths): void {
+  let killed = false;
+  removeAll(paths, (left) => {
+    if (!killed) killAll(paths);
+    else for (const path of left) killPids(path);
+    killed = true;
+  });
+}
+
+/**
+ * Removes cgroups and what is below them, waiting for processes to end.
+ *
+ * @param kill called before each wait with what is left
+ * @throws BuncError naming a cgroup that stays.
+ */
+export function removeAll(paths: CgroupPaths, kill: (left: readonly string[]) => void): void {
   let left: string[] = [];
   for (const name in paths) {
     const path = paths[name]!;
     if (path !== "" && !left.includes(path) && rmdir(path) !== 0) left.push(path);
   }
-  if (left.length === 0) return;
   let result = 0;
-  let killed = false;
   let waited = 0;
-  for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+  for (let wait = FIRST_WAIT; left.length > 0; wait = Math.min(wait * 2, LONGEST_WAIT)) {
     const still: string[] = [];
     for (const path of left) {
       const answer = removeTree(path);
-      if (answer < 0) still.push(path);
-      if (answer < 0) result = answer;
+      if (answer === 0) continue;
+      still.push(path);
+      result = answer;
     }
     left = still;
     if (left.length === 0) return;
     // Anything else does not change by waiting: no right to, or not a cgroup.
-    if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= ALL_WAITS) break;
-    if (!killed) killAll(paths);
-    else for (const path of left) killPids(path);
-    killed = true;
+    if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= ALL_WAITS)
+      throw cannotRemove(left, result);
+    kill(left);
     sleep(wait);
     waited += wait;
   }
-  throw cannotRemove(left, result);
 }
 
 function cannotRemove(left: readonly string[], result: number): BuncError {

@@ -13,10 +13,3 @@ export interface CgroupOps {
   /** Kills what is left, and removes the cgroups and their child cgroups; throws BuncError when one stays. */
   destroy(paths: CgroupPaths): void;
 }
-
-export type LoadCgroups = () => CgroupOps | Promise<CgroupOps>;
-
-/** Loads what src/cgroup does to the cgroups of containers that exist. */
-export function loadCgroups(): Promise<CgroupOps> {
-  return import("../cgroup/live.ts");
-}

@@ -1,10 +1,12 @@
 /** `delete`: takes back all that a container holds: processes, cgroups, mounts, state; then the poststop hooks run. */
+
+import * as live from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
-import { type CgroupOps, type LoadCgroups, loadCgroups } from "./cgroups.ts";
+import type { CgroupOps } from "./cgroups.ts";
 import { signalContainer } from "./kill.ts";
 import { removeStateDir } from "./remove.ts";
 import type { Summary } from "./state.ts";
@@ -19,7 +21,7 @@ const END_MILLISECONDS = 10_000;
 export interface DeleteOptions {
   /** Takes what goes wrong without stopping the delete: a poststop hook that fails. */
   warn?: (message: string) => void;
-  cgroups?: LoadCgroups;
+  cgroups?: CgroupOps;
   /** How long to wait for init to end after SIGKILL. */
   endMilliseconds?: number;
 }
@@ -54,16 +56,15 @@ function isMissing(error: unknown): boolean {
 }
 
 async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): Promise<void> {
-  const load = options.cgroups ?? loadCgroups;
-  const { warn = console.error } = options;
+  const { warn = console.error, cgroups = live } = options;
   const before = read(dir);
   if (before instanceof BuncError) {
     if (!force && !isMissing(before)) throw before;
   } else if (force) {
     // Without the lock: who holds it may wait for what is killed here.
-    await signalContainer(before, abi.SIGKILL, load).catch(() => {});
+    kill(before, cgroups);
   } else {
-    checkDeletable(dir, statusOf(before, dir.path, await load()));
+    checkDeletable(dir, statusOf(before, dir.path, cgroups));
   }
   await dir.lock();
   // Another delete, or the create that has failed, may have been quicker.
@@ -76,10 +77,9 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
     deleteRest(dir, force, summary, warn);
     return;
   }
-  const cgroups = await load();
   if (!force) checkDeletable(dir, statusOf(summary, dir.path, cgroups));
   if (summary.pid > 0) {
-    await endInit(summary, load, options.endMilliseconds ?? END_MILLISECONDS);
+    await endInit(summary, cgroups, options.endMilliseconds ?? END_MILLISECONDS);
     removeCgroups(summary, cgroups, warn);
   } else {
     await removeUnused([...new Set(Object.values(summary.cgroupPaths))], cgroups, warn);
@@ -87,6 +87,15 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
   for (const group of summary.rdtGroups) removeRdtGroup(group);
   removeStateDir(dir, summary.own?.mounts);
   await runPoststop(summary, warn);
+}
+
+/** SIGKILL to a container that may have ended meanwhile. */
+function kill(summary: Summary, cgroups: CgroupOps): void {
+  try {
+    signalContainer(summary, abi.SIGKILL, cgroups);
+  } catch (error) {
+    if (!(error instanceof BuncError) || error.fields.code !== "state") throw error;
+  }
 }
 
 /** The state, or the error that there is none to be read. */
@@ -121,14 +130,12 @@ function deleteRest(dir: StateDir, force: boolean, error: BuncError, warn: (mess
 }
 
 /** Kills what still runs and waits until init has ended. */
-async function endInit(summary: Summary, load: LoadCgroups, milliseconds: number): Promise<void> {
+async function endInit(summary: Summary, cgroups: CgroupOps, milliseconds: number): Promise<void> {
   const init = openProcess(summary);
   if (init === -abi.ESRCH) return;
   if (init < 0) throw pathError("pidfd_open", String(summary.pid), init);
   try {
-    await signalContainer(summary, abi.SIGKILL, load).catch((error) => {
-      if (!(error instanceof BuncError) || error.fields.code !== "state") throw error;
-    });
+    kill(summary, cgroups);
     if ((await waitReady([init], milliseconds))[0]) return;
     throw new BuncError("container init still running", {
       code: "state",

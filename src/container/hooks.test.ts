@@ -124,7 +124,7 @@ describe("runHooks", () => {
       runHooks("createRuntime", [script("echo out; echo err >&2; exit 3"), later], STATE),
     );
     expect(error.message).toBe(
-      "error running createRuntime hook #0: exit status 3, stdout: out\n, stderr: err\n",
+      "error running createRuntime hook #0: exit status 3, stdout: out, stderr: err",
     );
     expect(error.fields).toMatchObject({ code: "hook", path: "hooks.createRuntime[0]" });
     expect(later.said()).toBe("");
@@ -165,7 +165,7 @@ describe("runHooks", () => {
       runHooks("prestart", [script("yes | head -c 100000; echo the reason >&2; exit 1")], STATE),
     );
     expect(error.message.length).toBeLessThan(1000);
-    expect(error.message).toEndWith("stderr: the reason\n");
+    expect(error.message).toEndWith("stderr: the reason");
   });
 
   test("counts its operations on in a program it is part of", () => {

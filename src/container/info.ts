@@ -1,29 +1,20 @@
 /** `state`: what a container is and does, as `state` and `list` print it. */
 
-import * as abi from "../linux/abi.gen.ts";
+import * as live from "../cgroup/live.ts";
 import { readText } from "../linux/file.ts";
-import type { CgroupOps, LoadCgroups } from "./cgroups.ts";
-import { loadCgroups } from "./cgroups.ts";
+import type { CgroupOps } from "./cgroups.ts";
 import type { Summary } from "./state.ts";
 import { statusOf } from "./status.ts";
-import { ownerOf, readSummary, statePath } from "./store.ts";
+import { readSummary, statePath } from "./store.ts";
 import type { ContainerInfo } from "./types.ts";
 
 /**
- * A container's state, read without a lock.
+ * A container's state, read without a lock. The owner is "": as in runc only `list` looks it up.
  * @throws BuncError "container does not exist", or one that names the file that cannot be read
  */
-export async function loadState(
-  root: string,
-  id: string,
-  load: LoadCgroups = loadCgroups,
-): Promise<ContainerInfo> {
+export function loadState(root: string, id: string, cgroups: CgroupOps = live): ContainerInfo {
   const summary = readSummary(root, id);
-  const path = statePath(root, id);
-  const uid = ownerOf(abi.AT_FDCWD, path);
-  // Deleted since: nobody to own it.
-  const owner = uid < 0 ? "" : new Owners().name(uid);
-  return infoOf(summary, path, await load(), owner);
+  return infoOf(summary, statePath(root, id), cgroups, "");
 }
 
 /** What is told of a container that has been read. */

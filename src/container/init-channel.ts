@@ -91,7 +91,7 @@ export class Init {
   send(part: Part): void {
     const first = this.ops.length;
     for (const op of part.ops) this.ops.push(op);
-    writeAll(this.sock, encodePart(part.ops, { first, fault: faultOf("init", first, part.ops.length) }));
+    writeAll(this.sock, encodePart(part.ops, { first, fault: faultOf("init", first, part.ops) }));
   }
 
   /** Operations sent so far, by index. */

@@ -1,10 +1,12 @@
 /** `kill`: a signal to a container's init, or SIGKILL to everything in a container that shares its pid namespace. */
+
+import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
-import { type LoadCgroups, loadCgroups } from "./cgroups.ts";
+import type { CgroupOps } from "./cgroups.ts";
 import type { Summary } from "./state.ts";
 import { openProcess } from "./status.ts";
 import { readSummary } from "./store.ts";
@@ -19,31 +21,22 @@ export function notRunning(): BuncError {
  * @param signo 0 only asks whether init is there
  * @throws BuncError "container not running" when it is not
  */
-export async function killContainer(
-  root: string,
-  id: string,
-  signo: number,
-  cgroups: LoadCgroups = loadCgroups,
-): Promise<void> {
-  await signalContainer(readSummary(root, id), signo, cgroups);
+export function killContainer(root: string, id: string, signo: number, cgroups: CgroupOps = live): void {
+  signalContainer(readSummary(root, id), signo, cgroups);
 }
 
 /** As killContainer, of a container that has been read. */
-export async function signalContainer(summary: Summary, signo: number, load: LoadCgroups): Promise<void> {
+export function signalContainer(summary: Summary, signo: number, cgroups: CgroupOps): void {
   // Not (yet) a container: what is in its cgroups may be anybody's.
   if (summary.pid <= 0) throw notRunning();
   if (signo === abi.SIGKILL && summary.sharedPid) {
     // The kernel ends the processes of a pid namespace with its init, but this container has none of its own.
-    const { killAll } = await load();
-    if (killAll(summary.cgroupPaths)) return;
+    if (cgroups.killAll(summary.cgroupPaths)) return;
     // Without a cgroup, or rights in it, init is all that can be found.
   }
   signalInit(summary, signo);
-  if (signo === abi.SIGKILL && Object.keys(summary.cgroupPaths).length > 0) {
-    // In a frozen cgroup of v1 a killed process stays until it is thawed.
-    const { isFrozen, thaw } = await load();
-    if (isFrozen(summary.cgroupPaths)) thaw(summary.cgroupPaths);
-  }
+  // In a frozen cgroup of v1 a killed process stays until it is thawed.
+  if (signo === abi.SIGKILL && cgroups.isFrozen(summary.cgroupPaths)) cgroups.thaw(summary.cgroupPaths);
 }
 
 /** Sends the signal through a pidfd, so that it cannot hit a process that got the pid later. */

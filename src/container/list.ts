@@ -1,9 +1,11 @@
 /** `list`: all containers below a root. */
+
+import * as live from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { closeFd } from "../linux/process.ts";
-import { type CgroupOps, type LoadCgroups, loadCgroups } from "./cgroups.ts";
+import type { CgroupOps } from "./cgroups.ts";
 import { infoOf, Owners } from "./info.ts";
 import { type Entry, listDirectory, openDirectory, ownerOf, summaryAt } from "./store.ts";
 import type { ContainerInfo, Listing } from "./types.ts";
@@ -12,7 +14,7 @@ import type { ContainerInfo, Listing } from "./types.ts";
  * All containers below a root, sorted by id, without a lock.
  * @throws BuncError with errno ENOENT when the root does not exist
  */
-export async function listContainers(root: string, load: LoadCgroups = loadCgroups): Promise<Listing> {
+export function listContainers(root: string, cgroups: CgroupOps = live): Listing {
   const fd = openDirectory(root);
   if (fd < 0) throw pathError("open", root, fd);
   try {
@@ -20,23 +22,18 @@ export async function listContainers(root: string, load: LoadCgroups = loadCgrou
     if (typeof entries === "number") throw pathError("readdir", root, entries);
     // As Go's os.ReadDir sorts: by bytes, which for ids is by UTF-16 units.
     entries.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-    return listEntries(fd, root, entries, entries.length > 0 ? await load() : undefined);
+    return listEntries(fd, root, entries, cgroups);
   } finally {
     closeFd(fd);
   }
 }
 
-function listEntries(
-  root: number,
-  rootPath: string,
-  entries: readonly Entry[],
-  cgroups: CgroupOps | undefined,
-): Listing {
+function listEntries(root: number, rootPath: string, entries: readonly Entry[], cgroups: CgroupOps): Listing {
   const containers: ContainerInfo[] = [];
   const errors: string[] = [];
   const owners = new Owners();
   for (const { name, type } of entries) {
-    if (!cgroups || (type !== abi.DT_DIR && type !== abi.DT_UNKNOWN)) continue;
+    if (type !== abi.DT_DIR && type !== abi.DT_UNKNOWN) continue;
     const path = `${rootPath}/${name}`;
     try {
       const summary = summaryAt(root, `${name}/state.json`, path);

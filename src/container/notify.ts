@@ -108,11 +108,29 @@ export class NotifySocket {
   }
 
   /**
+   * For the loop of a caller that stays (supervise.ts): also after READY the socket is emptied, lest the container's own
+   * barriers hang.
+   * @param failed takes the error when the host cannot be told
+   */
+  watch(mainPid: number, failed: (error: unknown) => void): { fd: number; handle(): boolean } {
+    const handle = () => {
+      try {
+        this.handle(mainPid);
+      } catch (error) {
+        failed(error);
+      }
+      return true;
+    };
+    return { fd: this.fd, handle };
+  }
+
+  /**
    * Waits until the container is ready or its init has ended.
-   * @param pidfd of its init
+   * @param pidfd of its init; negative when that has ended already
    */
   waitReady(pidfd: number, mainPid: number): "ready" | "gone" {
     for (;;) {
+      if (pidfd < 0) return this.drain(mainPid);
       const [, ended] = poll([this.fd, pidfd], -1);
       // What it said before its end counts.
       if (this.handle(mainPid) === "ready") return "ready";

@@ -5,6 +5,8 @@
  * writes "0" and goes on. bunc's init keeps the fifo open until execve closes it, and tells a failure after the "0" (struct
  * bunc_event); runc's closes it at once and tells nothing.
  */
+
+import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
 import { opFailure } from "../launch/failure.ts";
 import type { Op, Phase } from "../launch/program.ts";
@@ -12,40 +14,66 @@ import * as abi from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
-import { type LoadCgroups, loadCgroups } from "./cgroups.ts";
+import type { CgroupOps } from "./cgroups.ts";
 import { signalContainer } from "./kill.ts";
+import type { NotifySocket } from "./notify.ts";
 import type { StartOp, Summary } from "./state.ts";
 import { openProcess, statusOf, waitReady } from "./status.ts";
-import { openStateDir, type StateDir } from "./store.ts";
+import { exists, openStateDir, type StateDir } from "./store.ts";
 
 /** How long a container that is being stopped may take to end. */
 const STOP_MILLISECONDS = 10_000;
 
 /**
- * Starts a created container: returns when its program has been executed and the poststart hooks have run.
+ * Starts a created container: returns when its program has been executed, the poststart hooks have run, and, with
+ * $NOTIFY_SOCKET, the container has said that it is ready.
  * @throws BuncError in runc's words when it is not in the state "created"; the reason when the program cannot be
  * executed or a hook fails, and then the container is stopped
  */
-export async function startContainer(
-  root: string,
-  id: string,
-  load: LoadCgroups = loadCgroups,
-): Promise<void> {
+export async function startContainer(root: string, id: string, cgroups: CgroupOps = live): Promise<void> {
   const dir = openStateDir(root, id);
-  let summary: Summary;
+  let notify: NotifySocket | undefined;
   try {
-    await dir.lock();
-    summary = dir.summary();
-    checkCreated(summary, dir, await load());
-    await releaseInit(summary, dir.fifo);
+    let summary: Summary;
+    try {
+      await dir.lock();
+      summary = dir.summary();
+      checkCreated(summary, dir, cgroups);
+      notify = await listen(dir.path);
+      await releaseInit(summary, dir.fifo);
+    } finally {
+      // The hooks may call commands that want the lock.
+      dir.close();
+    }
+    await runPoststart(summary, cgroups);
+    if (notify) waitNotified(notify, summary);
   } finally {
-    // The hooks may call commands that want the lock.
-    dir.close();
+    notify?.close();
   }
-  await runPoststart(summary, load);
 }
 
-function checkCreated(summary: Summary, dir: StateDir, cgroups: Awaited<ReturnType<LoadCgroups>>): void {
+/** The socket that the container says it is ready on, if it has got one at create and somebody wants to know. */
+async function listen(path: string): Promise<NotifySocket | undefined> {
+  const host = process.env.NOTIFY_SOCKET;
+  if (!host || !exists(`${path}/notify`)) return undefined;
+  return (await import("./notify.ts")).NotifySocket.open(path, host);
+}
+
+/** Waits until the container is ready, or has ended. */
+function waitNotified(notify: NotifySocket, summary: Summary): void {
+  const init = openProcess(summary);
+  if (init < 0) {
+    notify.handle(summary.pid);
+    return;
+  }
+  try {
+    notify.waitReady(init, summary.pid);
+  } finally {
+    closeFd(init);
+  }
+}
+
+function checkCreated(summary: Summary, dir: StateDir, cgroups: CgroupOps): void {
   const status = statusOf(summary, dir.path, cgroups);
   if (status === "created") return;
   const words =
@@ -63,25 +91,32 @@ function checkCreated(summary: Summary, dir: StateDir, cgroups: Awaited<ReturnTy
  * @throws BuncError with the operation that failed; init has ended then
  */
 export async function releaseInit(summary: Summary, fifo: string): Promise<void> {
+  // Before the fifo is opened: once it is, a short program may be over before its process could be.
+  const init = openProcess(summary);
+  if (init < 0) throw init === -abi.ESRCH ? dead() : pathError("pidfd_open", String(summary.pid), init);
+  try {
+    await follow(init, fifo, summary.own?.startOps ?? []);
+  } finally {
+    closeFd(init);
+  }
+}
+
+async function follow(init: number, fifo: string, ops: readonly StartOp[]): Promise<void> {
   // O_NONBLOCK: init may have died, and then nobody would ever open the other end.
   const fd = sys(abi.SYS_openat, abi.AT_FDCWD, fifo, abi.O_RDONLY | abi.O_NONBLOCK | abi.O_CLOEXEC, 0);
   if (fd < 0) throw pathError("open", fifo, fd);
-  const init = openProcess(summary);
   try {
-    if (init < 0) throw dead();
     await waitReady([fd, init], Number.POSITIVE_INFINITY);
     const said = readAvailable(fd);
     if (said.length === 0) throw dead();
     sys(abi.SYS_unlinkat, abi.AT_FDCWD, fifo, 0);
     const event = await readRest(fd, said);
-    if (event.length > 0) {
-      // Init ends by itself now; who asks next shall see it stopped.
-      await waitReady([init], STOP_MILLISECONDS);
-      throw await startFailure(event, summary.own?.startOps ?? []);
-    }
+    if (event.length === 0) return;
+    // Init ends by itself now; who asks next shall see it stopped.
+    await waitReady([init], STOP_MILLISECONDS);
+    throw await startFailure(event, ops);
   } finally {
     closeFd(fd);
-    closeFd(init);
   }
 }
 
@@ -185,7 +220,7 @@ function asOp(op: Omit<StartOp, "index">): Op {
  * failing one stops the container.
  * @throws BuncError with the hook's error
  */
-export async function runPoststart(summary: Summary, load: LoadCgroups = loadCgroups): Promise<void> {
+export async function runPoststart(summary: Summary, cgroups: CgroupOps = live): Promise<void> {
   if (summary.poststart.length === 0) return;
   const { fromLibcontainer, hookStateJson, runHooks } = await import("./hooks.ts");
   const { id, pid, bundle, annotations } = summary;
@@ -193,16 +228,21 @@ export async function runPoststart(summary: Summary, load: LoadCgroups = loadCgr
     const state = hookStateJson({ id, status: "running", pid, bundle, annotations });
     runHooks("poststart", summary.poststart.map(fromLibcontainer), state);
   } catch (error) {
-    await stop(summary, load);
+    await stop(summary, cgroups);
     throw error;
   }
 }
 
 /** Kills a container and waits until its init has ended. What goes wrong is not worth hiding the first error. */
-async function stop(summary: Summary, load: LoadCgroups): Promise<void> {
+async function stop(summary: Summary, cgroups: CgroupOps): Promise<void> {
   const init = openProcess(summary);
   if (init < 0) return;
-  await signalContainer(summary, abi.SIGKILL, load).catch(() => {});
-  await waitReady([init], STOP_MILLISECONDS);
-  closeFd(init);
+  try {
+    signalContainer(summary, abi.SIGKILL, cgroups);
+    await waitReady([init], STOP_MILLISECONDS);
+  } catch (error) {
+    if (!(error instanceof BuncError)) throw error;
+  } finally {
+    closeFd(init);
+  }
 }

@@ -6,7 +6,7 @@
  * only what "bunc" repeats, so what they read and parse is the beginning of the file.
  */
 import { BuncError } from "../errors.ts";
-import { parseJson } from "../oci/json.ts";
+import { parseJson, parseJsonRounded } from "../oci/json.ts";
 import type { LibcontainerConfig, LibcontainerHook } from "./libcontainer.ts";
 
 /** The version of the runtime-spec that `ociVersion` tells. */
@@ -169,13 +169,13 @@ export function parseSummary(text: string, file: string): Summary {
   if (text.startsWith(HEAD_START)) {
     const end = text.indexOf(CONFIG_KEY);
     if (end > 0) {
-      const head = parse(`${text.slice(0, end)}}`, file);
+      const head = parse(`${text.slice(0, end)}}`, file, parseJsonRounded);
       const own = head.bunc;
       if (typeof own?.version === "number" && own.version <= OWN_VERSION)
         return summaryOfOwn(head, own, file);
     }
   }
-  const state = parseState(text, file);
+  const state = checkConfig(parse(text, file, parseJsonRounded), file);
   const own = state.bunc;
   if (own) {
     if (own.version > OWN_VERSION) {
@@ -195,7 +195,10 @@ export function parseSummary(text: string, file: string): Summary {
  * @throws BuncError (code "state") that names the file and what to do
  */
 export function parseState(text: string, file: string): State {
-  const state = parse(text, file);
+  return checkConfig(parse(text, file, parseJson), file);
+}
+
+function checkConfig(state: Head, file: string): State {
   if (typeof state.config !== "object" || state.config === null) {
     throw broken(file, "has no config", REMOVE);
   }
@@ -206,18 +209,22 @@ const REMOVE = "the container can only be removed: delete --force";
 
 type Head = Omit<State, "config"> & { config?: unknown };
 
-function parse(text: string, file: string): Head {
+/** `json` is parseJson, or the quicker parseJsonRounded where no integer beyond 2^53 matters. */
+function parse(text: string, file: string, json: (text: string) => unknown): Head {
   if (text.trim() === "") throw broken(file, "is empty", REMOVE);
   let state: Head;
   try {
-    state = parseJson(text) as Head;
+    state = json(text) as Head;
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
     throw broken(file, `cannot be read: ${error.message}`, REMOVE);
   }
   if (typeof state !== "object" || state === null) throw broken(file, "is not an object", REMOVE);
   for (const [name, type] of FIELDS) {
-    if (typeof state[name] !== type) throw broken(file, `has no ${name}, or it is no ${type}`, REMOVE);
+    const value = state[name];
+    if (typeof value !== type || (type === "number" && !Number.isSafeInteger(value))) {
+      throw broken(file, `has no ${name}, or it is no ${type}`, REMOVE);
+    }
   }
   return state;
 }

@@ -2,7 +2,6 @@
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
-import { callName } from "../linux/names.ts";
 import type { Op } from "./program.ts";
 
 /**
@@ -46,6 +45,12 @@ export function opFailure(op: Op, errno: number, text: string | Uint8Array = "",
     ...(call ? { syscall: call } : {}),
     ...(hint ? { hint } : {}),
   });
+}
+
+/** Loaded only for an error: the table of all names costs more than a good part of a start. */
+function callName(call: number): string {
+  const names: typeof import("../linux/names.ts") = require("../linux/names.ts");
+  return names.callName(call);
 }
 
 /** What is more to say of a failing mount: which part of it, the field of the mount, and what to do. */

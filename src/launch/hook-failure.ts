@@ -49,8 +49,8 @@ export function hookFailure(place: string, hook: HookFacts, errno: number, said:
 function endOf(said: Uint8Array): string {
   const number = said[1] ?? 0;
   const middle = said.indexOf(0, 2);
-  const stdout = text(said.subarray(2, middle < 0 ? said.length : middle));
-  const stderr = middle < 0 ? "" : text(said.subarray(middle + 1));
+  const stdout = text(said.subarray(2, middle < 0 ? said.length : middle)).trim();
+  const stderr = middle < 0 ? "" : text(said.subarray(middle + 1)).trim();
   const how = said[0] === 0x65 ? `exit status ${number}` : `signal: ${signalWords(number)}`;
   return `${how}, stdout: ${stdout}, stderr: ${stderr}`;
 }

@@ -14,9 +14,54 @@ const IOPRIO_CLASS: Readonly<Record<string, number>> = {
   IOPRIO_CLASS_BE: 2,
   IOPRIO_CLASS_IDLE: 3,
 };
-/** Not in the headers of Debian 12: <linux/mempolicy.h> of Linux 6.9. */
-const MPOL_WEIGHTED_INTERLEAVE = 6;
-const SCHED_ISO = 4;
+const RLIMIT: Readonly<Record<string, number>> = {
+  RLIMIT_AS: abi.RLIMIT_AS,
+  RLIMIT_CORE: abi.RLIMIT_CORE,
+  RLIMIT_CPU: abi.RLIMIT_CPU,
+  RLIMIT_DATA: abi.RLIMIT_DATA,
+  RLIMIT_FSIZE: abi.RLIMIT_FSIZE,
+  RLIMIT_LOCKS: abi.RLIMIT_LOCKS,
+  RLIMIT_MEMLOCK: abi.RLIMIT_MEMLOCK,
+  RLIMIT_MSGQUEUE: abi.RLIMIT_MSGQUEUE,
+  RLIMIT_NICE: abi.RLIMIT_NICE,
+  RLIMIT_NOFILE: abi.RLIMIT_NOFILE,
+  RLIMIT_NPROC: abi.RLIMIT_NPROC,
+  RLIMIT_RSS: abi.RLIMIT_RSS,
+  RLIMIT_RTPRIO: abi.RLIMIT_RTPRIO,
+  RLIMIT_RTTIME: abi.RLIMIT_RTTIME,
+  RLIMIT_SIGPENDING: abi.RLIMIT_SIGPENDING,
+  RLIMIT_STACK: abi.RLIMIT_STACK,
+};
+const SCHED: Readonly<Record<string, number>> = {
+  SCHED_OTHER: abi.SCHED_OTHER,
+  SCHED_FIFO: abi.SCHED_FIFO,
+  SCHED_RR: abi.SCHED_RR,
+  SCHED_BATCH: abi.SCHED_BATCH,
+  // Reserved in <linux/sched.h>, and refused by the kernel.
+  SCHED_ISO: 4,
+  SCHED_IDLE: abi.SCHED_IDLE,
+  SCHED_DEADLINE: abi.SCHED_DEADLINE,
+  SCHED_FLAG_RESET_ON_FORK: abi.SCHED_FLAG_RESET_ON_FORK,
+  SCHED_FLAG_RECLAIM: abi.SCHED_FLAG_RECLAIM,
+  SCHED_FLAG_DL_OVERRUN: abi.SCHED_FLAG_DL_OVERRUN,
+  SCHED_FLAG_KEEP_POLICY: abi.SCHED_FLAG_KEEP_POLICY,
+  SCHED_FLAG_KEEP_PARAMS: abi.SCHED_FLAG_KEEP_PARAMS,
+  SCHED_FLAG_UTIL_CLAMP_MIN: abi.SCHED_FLAG_UTIL_CLAMP_MIN,
+  SCHED_FLAG_UTIL_CLAMP_MAX: abi.SCHED_FLAG_UTIL_CLAMP_MAX,
+};
+const MPOL: Readonly<Record<string, number>> = {
+  MPOL_DEFAULT: abi.MPOL_DEFAULT,
+  MPOL_PREFERRED: abi.MPOL_PREFERRED,
+  MPOL_BIND: abi.MPOL_BIND,
+  MPOL_INTERLEAVE: abi.MPOL_INTERLEAVE,
+  MPOL_LOCAL: abi.MPOL_LOCAL,
+  MPOL_PREFERRED_MANY: abi.MPOL_PREFERRED_MANY,
+  // Linux 6.9; not in the headers of Debian 12.
+  MPOL_WEIGHTED_INTERLEAVE: 6,
+  MPOL_F_NUMA_BALANCING: abi.MPOL_F_NUMA_BALANCING,
+  MPOL_F_RELATIVE_NODES: abi.MPOL_F_RELATIVE_NODES,
+  MPOL_F_STATIC_NODES: abi.MPOL_F_STATIC_NODES,
+};
 
 /** Session keyring of its own, unless --no-new-keyring. */
 export function compileKeyring(c: Context): void {
@@ -112,8 +157,8 @@ function compileScheduler(c: Context): void {
   const s = c.process.scheduler;
   if (!s) return;
   let flags = 0;
-  for (const flag of s.flags ?? []) flags |= abi[flag as "SCHED_FLAG_RESET_ON_FORK"];
-  const policy = s.policy === "SCHED_ISO" ? SCHED_ISO : abi[s.policy as "SCHED_OTHER"];
+  for (const flag of s.flags ?? []) flags |= SCHED[flag]!;
+  const policy = SCHED[s.policy]!;
   const attr = new Struct(48, "sched_attr")
     .u32(0, 48)
     .u32(4, policy)
@@ -130,9 +175,8 @@ function compileScheduler(c: Context): void {
 function compileMemoryPolicy(c: Context): void {
   const policy = c.spec.linux?.memoryPolicy;
   if (!policy) return;
-  let mode =
-    policy.mode === "MPOL_WEIGHTED_INTERLEAVE" ? MPOL_WEIGHTED_INTERLEAVE : abi[policy.mode as "MPOL_BIND"];
-  for (const flag of policy.flags ?? []) mode |= abi[flag as "MPOL_F_STATIC_NODES"];
+  let mode = MPOL[policy.mode]!;
+  for (const flag of policy.flags ?? []) mode |= MPOL[flag]!;
   const nodes = parseNumberList(policy.nodes ?? "");
   const last = nodes.length ? nodes[nodes.length - 1]! : -1;
   const mask = new Uint8Array(Math.max(8, ((last >>> 6) + 1) * 8));
@@ -160,7 +204,7 @@ function compileRlimits(c: Context): void {
     const { type, soft, hard } = limits[i]!;
     const value = new Struct(16, "rlimit64").u64(0, soft).u64(8, hard);
     c.part.at("process", `process.rlimits[${i}]`);
-    c.part.op(abi.SYS_prlimit64, [0, abi[type as "RLIMIT_NOFILE"], value, 0], {
+    c.part.op(abi.SYS_prlimit64, [0, RLIMIT[type]!, value, 0], {
       about: `error setting rlimits for ready process: error setting rlimit type ${type}`,
       hint: "raising a hard limit needs CAP_SYS_RESOURCE",
     });

@@ -6,6 +6,7 @@
 import type { dlopen as Dlopen, FFIFunction, ptr as Ptr } from "bun:ffi";
 import image from "#libbunc";
 import { MFD_CLOEXEC, SYS_memfd_create, SYS_write } from "./abi.gen.ts";
+import { faults, sysFault } from "./faults.ts";
 
 // The module bun:ffi costs 0.2 ms to import; its functions are on this object too (Bun 1.4.5; lib.test.ts checks it).
 const { dlopen, ptr } = (Bun as unknown as { FFI: { dlopen: typeof Dlopen; ptr: typeof Ptr } }).FFI;
@@ -61,6 +62,10 @@ export function sys(
   e: SysArg = 0,
   f: SysArg = 0,
 ): number {
+  if (faults) {
+    const failure = sysFault(call);
+    if (failure) return failure;
+  }
   const fn = foreign ?? load();
   // The array keeps the bytes of strings alive until the call is over.
   const kept: Uint8Array[] = [];

@@ -42,7 +42,7 @@ export function runPart(part: Part, state: HostState = new HostState()): HostSta
   if (part.ops.length === 0) return state;
   const first = state.next;
   state.next += part.ops.length;
-  const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops.length) });
+  const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops) });
   const result = sys(BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
   if (result < 0) {
     const { index, text, step } = state.failure();

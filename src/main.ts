@@ -1,11 +1,11 @@
 /** The executable's entry: the name it was started by decides what it is. */
 import { main } from "./cli/main.ts";
-import { SYS_exit_group } from "./linux/abi.gen.ts";
+import { abi } from "./linux/abi.gen.ts";
 import { sys } from "./linux/lib.ts";
 
 /** Ends the process at once: what Bun and libc would do on the way out is not needed, and costs half a millisecond. */
 function exit(code: number): void {
-  sys(SYS_exit_group, code);
+  sys(abi.SYS_exit_group, code);
 }
 
 const code = main(process.argv0, process.argv.slice(2));

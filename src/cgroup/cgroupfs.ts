@@ -1,7 +1,7 @@
 /** The driver that makes and removes directories of cgroup file systems itself (runc's fs and fs2). */
 import { BuncError } from "../errors.ts";
 import { Part, type Slot, type Slots } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { type HostState, runPart } from "../linux/run-part.ts";
 import type { LinuxResources } from "../oci/config.ts";
 import type { Cgroup, CgroupRequest } from "./cgroup.ts";

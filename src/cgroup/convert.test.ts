@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
 
 describe("cpuWeight", () => {
-  // Values of runc 1.5's own test (opencontainers/cgroups TestConvertCPUSharesToCgroupV2Value).
+  // Both ends and the default, which the curve is made to go through.
   for (const [shares, weight] of [
     [0, 0],
     [1, 1],

@@ -1,6 +1,6 @@
 /** Operations that make a container's cgroups, and those by which a process enters them. */
 import { type Part, type Slot, type Slots, Struct } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU } from "../oci/config.ts";
 import { type Layout, v2Controllers } from "./layout.ts";
 import { type GroupDir, parentsOf } from "./names.ts";

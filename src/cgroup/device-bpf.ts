@@ -3,7 +3,7 @@
  * device is opened or made. Instructions: RFC 9669; its context: struct bpf_cgroup_dev_ctx of linux/bpf.h.
  */
 import { type Part, type Slot, type Slots, Struct } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bpf_attr_, sizeof_ } from "../linux/abi.gen.ts";
 import { ALL_ACCESS, ANY, type DeviceFilter } from "./devices.ts";
 
 /** Opcodes (RFC 9669, "Instruction encoding"): class, source and operation, the same on every machine. */
@@ -62,13 +62,13 @@ export function deviceProgram(filter: DeviceFilter): Uint8Array {
 
 /** bpf(2)'s attribute: one union; what is not set is zero. */
 function attribute(name: string): Struct {
-  return new Struct(abi.sizeof_.bpf_attr, name);
+  return new Struct(sizeof_.bpf_attr, name);
 }
 
 /** Loads the filter and attaches it to the cgroup, beside those that are attached already. */
 export function attachDeviceFilter(part: Part, slots: Slots, dir: string, filter: DeviceFilter): void {
   const program = deviceProgram(filter);
-  const A = abi.bpf_attr_;
+  const A = bpf_attr_;
   const load = attribute("bpf_attr: prog_load")
     .u32(A.prog_type, abi.BPF_PROG_TYPE_CGROUP_DEVICE)
     .u32(A.insn_cnt, program.length / INSTRUCTION)

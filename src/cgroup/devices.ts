@@ -4,7 +4,7 @@
  * controller of v1 would; where that one silently ignores a rule, this is an error (runc's "emulator" does the same).
  */
 import { BuncError } from "../errors.ts";
-import { BPF_DEVCG_ACC_MKNOD, BPF_DEVCG_ACC_READ, BPF_DEVCG_ACC_WRITE } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxDeviceCgroup, Spec } from "../oci/config.ts";
 
 /** Any number, as major or minor. */
@@ -12,9 +12,9 @@ export const ANY = -1;
 const MAX_NUMBER = 0xffffffff;
 
 /** Access as bits of the kernel's BPF_DEVCG_ACC_*. */
-const READ = BPF_DEVCG_ACC_READ;
-const WRITE = BPF_DEVCG_ACC_WRITE;
-const MKNOD = BPF_DEVCG_ACC_MKNOD;
+const READ = abi.BPF_DEVCG_ACC_READ;
+const WRITE = abi.BPF_DEVCG_ACC_WRITE;
+const MKNOD = abi.BPF_DEVCG_ACC_MKNOD;
 export const ALL_ACCESS: number = READ | WRITE | MKNOD;
 
 /** One exception from the default: a kind of device and the access that is decided the other way. */

@@ -1,7 +1,7 @@
 /** Device filters that a cgroup of v2 has already (bpf(2)): a cgroup that is used again loses them to the new one. */
 import { ptr } from "bun:ffi";
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bpf_attr_, bpf_query_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { sys } from "../linux/lib.ts";
 
@@ -9,7 +9,7 @@ import { sys } from "../linux/lib.ts";
 const MAX_FILTERS = 64;
 
 function attribute(): { bytes: Uint8Array; view: DataView } {
-  const bytes = new Uint8Array(abi.sizeof_.bpf_attr);
+  const bytes = new Uint8Array(sizeof_.bpf_attr);
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
@@ -38,7 +38,7 @@ export function attachedFilters(path: string): number[] {
   return withDir(path, (fd) => {
     const ids = new Uint32Array(MAX_FILTERS);
     const { bytes, view } = attribute();
-    const Q = abi.bpf_query_;
+    const Q = bpf_query_;
     view.setUint32(Q.target_fd, fd, true);
     view.setUint32(Q.attach_type, abi.BPF_CGROUP_DEVICE, true);
     view.setBigUint64(Q.prog_ids, BigInt(ptr(ids)), true);
@@ -54,15 +54,15 @@ export function detachFilters(path: string, ids: readonly number[]): void {
   withDir(path, (fd) => {
     for (const id of ids) {
       const get = attribute();
-      get.view.setUint32(abi.bpf_attr_.prog_id, id, true);
+      get.view.setUint32(bpf_attr_.prog_id, id, true);
       const program = sys(abi.SYS_bpf, abi.BPF_PROG_GET_FD_BY_ID, get.bytes, get.bytes.length);
       // Gone meanwhile, or kept from us by a security module: then it goes on to restrict, which is no harm.
       if (program === -abi.ENOENT || program === -abi.EPERM || program === -abi.EACCES) continue;
       if (program < 0) throw failed("BPF_PROG_GET_FD_BY_ID", path, program);
       const { bytes, view } = attribute();
-      view.setUint32(abi.bpf_attr_.target_fd, fd, true);
-      view.setUint32(abi.bpf_attr_.attach_bpf_fd, program, true);
-      view.setUint32(abi.bpf_attr_.attach_type, abi.BPF_CGROUP_DEVICE, true);
+      view.setUint32(bpf_attr_.target_fd, fd, true);
+      view.setUint32(bpf_attr_.attach_bpf_fd, program, true);
+      view.setUint32(bpf_attr_.attach_type, abi.BPF_CGROUP_DEVICE, true);
       const result = sys(abi.SYS_bpf, abi.BPF_PROG_DETACH, bytes, bytes.length);
       sys(abi.SYS_close, program);
       if (result < 0 && result !== -abi.ENOENT) throw failed("BPF_PROG_DETACH", path, result);

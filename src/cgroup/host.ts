@@ -1,6 +1,6 @@
 /** What making cgroups needs to know from the host, and the taking back: the parts that are no programs. */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import type { LinuxResources } from "../oci/config.ts";

@@ -1,6 +1,6 @@
 /** linux.resources in cgroup v1: which files are set, in an order that the kernel's own checks between them allow. */
 import type { Part, Slots } from "../launch/program.ts";
-import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "../oci/config.ts";
 import type { CgroupPaths } from "./names.ts";
 import { checkPageSize, pidsMax, swappinessOf } from "./resources.ts";
@@ -74,14 +74,14 @@ function setMemory(part: Part, resources: LinuxResources, memory: LinuxMemory, p
     writeValue(part, file(part.path, "memsw.limit_in_bytes"), value, { hint: swapHint, ...options });
   };
   if (!isUnset(limit) && !isUnset(swap)) {
-    // memsw must never be below the limit: lowering both starts with the limit, raising both with memsw (EINVAL).
-    writeLimit({ okSkip: 2, tolerate: [[EINVAL, 0]] });
+    // memsw must never be below the limit: lowering both starts with the limit, raising both with memsw (abi.EINVAL).
+    writeLimit({ okSkip: 2, tolerate: [[abi.EINVAL, 0]] });
     writeSwap(String(swap));
     writeLimit({ okSkip: 1 });
     writeSwap(String(swap));
   } else if (!isUnset(limit)) {
     // No limit on memory lifts the one on memory and swap, if the kernel has it.
-    if (Number(limit) === -1) writeSwap("-1", { tolerate: [[ENOENT, 0]] });
+    if (Number(limit) === -1) writeSwap("-1", { tolerate: [[abi.ENOENT, 0]] });
     writeLimit({});
   } else if (!isUnset(swap)) {
     writeSwap(String(swap));
@@ -107,7 +107,7 @@ function setRealtime(part: Part, cpu: LinuxCPU, paths: CgroupPaths): void {
   const both = !isUnset(period) && !isUnset(runtime);
   // The kernel checks each against the other: when the period does not fit the old runtime, that comes first.
   if (!isUnset(period)) {
-    write("realtimePeriod", "rt_period_us", period, both ? { okSkip: 2, tolerate: [[EINVAL, 0]] } : {});
+    write("realtimePeriod", "rt_period_us", period, both ? { okSkip: 2, tolerate: [[abi.EINVAL, 0]] } : {});
   }
   if (both) {
     write("realtimeRuntime", "rt_runtime_us", runtime);
@@ -135,27 +135,38 @@ function setCpu(part: Part, slots: Slots, cpu: LinuxCPU, paths: CgroupPaths): vo
   const periodDone = slots.take("result of cpu.cfs_period_us");
   const burstDone = slots.take("result of cpu.cfs_burst_us");
   if (!isUnset(period)) {
-    write("period", "cfs_period_us", period, retried ? { slot: periodDone, tolerate: [[EINVAL, 0]] } : {});
+    write(
+      "period",
+      "cfs_period_us",
+      period,
+      retried ? { slot: periodDone, tolerate: [[abi.EINVAL, 0]] } : {},
+    );
   }
   if (burst !== undefined) {
     // A kernel before 5.14 has no burst; runc goes on without.
     const tolerate = retried
       ? [
-          [ENOENT, 0],
-          [EINVAL, 0],
+          [abi.ENOENT, 0],
+          [abi.EINVAL, 0],
         ]
-      : [[ENOENT, 0]];
+      : [[abi.ENOENT, 0]];
     write("burst", "cfs_burst_us", burst, { slot: burstDone, tolerate });
   }
   if (!isUnset(quota)) {
     write("quota", "cfs_quota_us", quota);
     if (!isUnset(period)) {
-      part.op(BUNC_OP_EXPECT, [periodDone, SIGN, 0, EINVAL], { okSkip: 1, tolerate: [[EINVAL, 0]] });
+      part.op(abi.BUNC_OP_EXPECT, [periodDone, SIGN, 0, abi.EINVAL], {
+        okSkip: 1,
+        tolerate: [[abi.EINVAL, 0]],
+      });
       write("period", "cfs_period_us", period);
     }
     if (burst !== undefined) {
-      part.op(BUNC_OP_EXPECT, [burstDone, SIGN, 0, EINVAL], { okSkip: 1, tolerate: [[EINVAL, 0]] });
-      write("burst", "cfs_burst_us", burst, { tolerate: [[ENOENT, 0]] });
+      part.op(abi.BUNC_OP_EXPECT, [burstDone, SIGN, 0, abi.EINVAL], {
+        okSkip: 1,
+        tolerate: [[abi.EINVAL, 0]],
+      });
+      write("burst", "cfs_burst_us", burst, { tolerate: [[abi.ENOENT, 0]] });
     }
   }
   slots.give(periodDone, burstDone);
@@ -172,6 +183,6 @@ function setHugepages(part: Part, limits: readonly LinuxHugepageLimit[], paths: 
     const hint = `this kernel must have huge pages of ${pageSize} (/sys/kernel/mm/hugepages)`;
     writeValue(part, `${file}.limit_in_bytes`, String(limit), { hint });
     // Limits on reservations came with Linux 5.7.
-    writeValue(part, `${file}.rsvd.limit_in_bytes`, String(limit), { tolerate: [[ENOENT, 0]] });
+    writeValue(part, `${file}.rsvd.limit_in_bytes`, String(limit), { tolerate: [[abi.ENOENT, 0]] });
   }
 }

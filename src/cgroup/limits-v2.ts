@@ -1,6 +1,6 @@
 /** linux.resources in cgroup v2: which files are set, and how values made for v1 are converted (runc's fs2). */
 import type { Part, Slots } from "../launch/program.ts";
-import { BUNC_OP_EXPECT, EINVAL, ENOENT } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxResources } from "../oci/config.ts";
 import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
 import { type Layout, v2Controllers } from "./layout.ts";
@@ -66,7 +66,13 @@ export function earlyLimitsV2(part: Part, resources: LinuxResources, target: Tar
   if (swapValue !== undefined) {
     // Where there is no swap, none is used, and any amount may be.
     const free = swapValue === "max" || swapValue === "0";
-    write("memory", "memory.swap.max", swapValue, `${MEMORY}.swap`, free ? { tolerate: [[ENOENT, 0]] } : {});
+    write(
+      "memory",
+      "memory.swap.max",
+      swapValue,
+      `${MEMORY}.swap`,
+      free ? { tolerate: [[abi.ENOENT, 0]] } : {},
+    );
   }
   if (!isUnset(limit)) write("memory", "memory.max", bytesMax(limit), `${MEMORY}.limit`);
   if (!isUnset(reservation)) write("memory", "memory.low", bytesMax(reservation), `${MEMORY}.reservation`);
@@ -104,14 +110,19 @@ function setCpu(part: Part, slots: Slots, cpu: LinuxCPU, target: Target): void {
   const limited = !isUnset(quota) || !isUnset(period);
   if (burst !== undefined) {
     // A burst beyond the old quota is tried again after the new one.
-    write("burst", "cpu.max.burst", String(burst), limited ? { slot: done, tolerate: [[EINVAL, 0]] } : {});
+    write(
+      "burst",
+      "cpu.max.burst",
+      String(burst),
+      limited ? { slot: done, tolerate: [[abi.EINVAL, 0]] } : {},
+    );
   }
   if (limited) {
     const max = !isUnset(quota) && quota > 0 ? String(quota) : "max";
     const value = `${max} ${isUnset(period) ? DEFAULT_PERIOD : period}`;
     write(isUnset(quota) ? "period" : "quota", "cpu.max", value);
     if (burst !== undefined) {
-      part.op(BUNC_OP_EXPECT, [done, SIGN, 0, EINVAL], { okSkip: 1, tolerate: [[EINVAL, 0]] });
+      part.op(abi.BUNC_OP_EXPECT, [done, SIGN, 0, abi.EINVAL], { okSkip: 1, tolerate: [[abi.EINVAL, 0]] });
       write("burst", "cpu.max.burst", String(burst));
     }
   }
@@ -130,7 +141,7 @@ function setHugepages(part: Part, resources: LinuxResources, target: Target): vo
     writeValue(part, `${file}.max`, String(limit), {
       hint: `the kernel must have huge pages of ${pageSize}`,
     });
-    writeValue(part, `${file}.rsvd.max`, String(limit), { tolerate: [[ENOENT, 0]] });
+    writeValue(part, `${file}.rsvd.max`, String(limit), { tolerate: [[abi.ENOENT, 0]] });
   }
 }
 

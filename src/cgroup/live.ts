@@ -3,7 +3,7 @@
  * another runtime with the same state are served, too. No plan and no layout is needed: `state` and `list` load this.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";

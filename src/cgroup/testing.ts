@@ -1,6 +1,6 @@
 /** For tests: layouts of made-up hosts, and operations written as lines. */
 import { Field, type Op, type Part, Slot, Slots, Struct } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { callName } from "../linux/names.ts";
 import type { Spec } from "../oci/config.ts";
 import { CgroupfsGroup } from "./cgroupfs.ts";

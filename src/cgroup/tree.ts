@@ -2,7 +2,7 @@
  * A cgroup and the cgroups below it, which the container itself may have made: names and depth are hostile. The walk
  * holds one descriptor, so that no depth exhausts them, and opens everything from the directory above.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { readBytes } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 

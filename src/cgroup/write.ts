@@ -1,13 +1,13 @@
 /** Operations that write to files of cgroups, and the errors for what cannot be written. */
 import { BuncError } from "../errors.ts";
 import type { OpOptions, Part } from "../launch/program.ts";
-import { AT_FDCWD, BUNC_OP_WRITE_AT, O_CLOEXEC, O_WRONLY } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { bytesOf } from "../linux/lib.ts";
 
 /** Makes an operation that writes a value to a file in one write, as files of cgroups want it. */
 export function writeValue(part: Part, file: string, value: string, options?: OpOptions): void {
   const bytes = bytesOf(value);
-  part.op(BUNC_OP_WRITE_AT, [AT_FDCWD, file, O_WRONLY | O_CLOEXEC, bytes, bytes.length], {
+  part.op(abi.BUNC_OP_WRITE_AT, [abi.AT_FDCWD, file, abi.O_WRONLY | abi.O_CLOEXEC, bytes, bytes.length], {
     about: `failed to write ${JSON.stringify(value)} to ${file}`,
     ...options,
   });

@@ -9,7 +9,7 @@ import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
 import { hookAbout, hookStruct } from "../launch/hooks.ts";
 import { Part, Slots } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { bytesOf, memfdPath, sys } from "../linux/lib.ts";
 import type { Hook, Spec } from "../oci/config.ts";

@@ -1,7 +1,7 @@
 /** `spec`: write a config.json to begin with. No container is started here, so node:fs is fine. */
 import { statfsSync } from "node:fs";
 import { BuncError } from "../errors.ts";
-import { EEXIST } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { pathError, writeNew } from "../linux/file.ts";
 import { defaultSpec, formatSpec, rootlessSpec } from "../oci/spec-default.ts";
 import type { CommandContext } from "./types.ts";
@@ -24,7 +24,7 @@ export async function command({ flags }: CommandContext<"spec">): Promise<number
     : defaultSpec(isCgroup2());
   const path = flags.bundle ? `${flags.bundle}/config.json` : "config.json";
   const result = writeNew(path, formatSpec(spec), 0o666);
-  if (result === -EEXIST) {
+  if (result === -abi.EEXIST) {
     throw new BuncError("File config.json exists. Remove it first", { code: "exists" });
   }
   if (result < 0) throw pathError("open", path, result);

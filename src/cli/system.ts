@@ -1,19 +1,5 @@
 /** The command line's view of the operating system, through libbunc. */
-import {
-  AT_FDCWD,
-  EEXIST,
-  O_APPEND,
-  O_CLOEXEC,
-  O_CREAT,
-  O_SYNC,
-  O_WRONLY,
-  SYS_fchmodat,
-  SYS_geteuid,
-  SYS_ioctl,
-  SYS_mkdirat,
-  SYS_openat,
-  TCGETS,
-} from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAll } from "../linux/file.ts";
 import { bytesOf, sys } from "../linux/lib.ts";
 import type { Host } from "./host.ts";
@@ -24,7 +10,13 @@ const TERMIOS_SIZE = 256;
 /** The real thing. */
 export const system: Host = {
   openLog(path) {
-    const fd = sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC, 0o644);
+    const fd = sys(
+      abi.SYS_openat,
+      abi.AT_FDCWD,
+      path,
+      abi.O_WRONLY | abi.O_CREAT | abi.O_APPEND | abi.O_SYNC | abi.O_CLOEXEC,
+      0o644,
+    );
     if (fd < 0) throw pathError("open", path, fd);
     return fd;
   },
@@ -35,7 +27,7 @@ export const system: Host = {
   },
 
   isTerminal(fd) {
-    return sys(SYS_ioctl, fd, TCGETS, new Uint8Array(TERMIOS_SIZE)) === 0;
+    return sys(abi.SYS_ioctl, fd, abi.TCGETS, new Uint8Array(TERMIOS_SIZE)) === 0;
   },
 
   variable(name) {
@@ -43,7 +35,7 @@ export const system: Host = {
   },
 
   effectiveUid() {
-    return sys(SYS_geteuid);
+    return sys(abi.SYS_geteuid);
   },
 
   inUserNamespace() {
@@ -55,17 +47,17 @@ export const system: Host = {
   makeDirectories(path, mode) {
     for (let end = path.indexOf("/", 1); ; end = path.indexOf("/", end + 1)) {
       const part = end === -1 ? path : path.slice(0, end);
-      const result = sys(SYS_mkdirat, AT_FDCWD, part, mode);
+      const result = sys(abi.SYS_mkdirat, abi.AT_FDCWD, part, mode);
       // A parent on a read-only file system fails with EROFS although it is there; only the last one tells.
       if (end === -1) {
-        if (result < 0 && result !== -EEXIST) throw pathError("mkdir", part, result);
+        if (result < 0 && result !== -abi.EEXIST) throw pathError("mkdir", part, result);
         return;
       }
     }
   },
 
   changeMode(path, mode) {
-    const result = sys(SYS_fchmodat, AT_FDCWD, path, mode);
+    const result = sys(abi.SYS_fchmodat, abi.AT_FDCWD, path, mode);
     if (result < 0) throw pathError("chmod", path, result);
   },
 };

@@ -2,7 +2,7 @@
 
 import { propagationFlag } from "../launch/mount-options.ts";
 import { cleanPath } from "../launch/mounts.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Hook, Hooks, LinuxIDMapping, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
 import { buildCgroup, buildDevices } from "./build-cgroup.ts";
 import { buildIdMaps, buildMount } from "./build-mounts.ts";

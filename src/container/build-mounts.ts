@@ -1,7 +1,7 @@
 /** The mounts of config.json as libcontainer keeps them (runc's specconv createLibcontainerMount). */
 import { absolute } from "../bundle/load.ts";
 import { parseMountOptions } from "../launch/mount-options.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxIDMapping, Mount } from "../oci/config.ts";
 import type { IdMap, LibcontainerMount } from "./libcontainer.ts";
 

@@ -1,6 +1,6 @@
 /** What loading a bundle needs of the host, through libbunc. */
 import type { BundleIo } from "../bundle/load.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { errnoName } from "../linux/errno.ts";
 import { readBytes } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
@@ -17,9 +17,9 @@ export const bundleIo: BundleIo = {
   },
 
   isDirectory(path) {
-    const stat = new DataView(new ArrayBuffer(abi.sizeof_.stat));
+    const stat = new DataView(new ArrayBuffer(sizeof_.stat));
     const result = sys(abi.SYS_newfstatat, abi.AT_FDCWD, path, new Uint8Array(stat.buffer), 0);
     if (result < 0) return { errno: errnoName(-result) };
-    return { value: (stat.getUint32(abi.stat_.st_mode, true) & abi.S_IFMT) === abi.S_IFDIR };
+    return { value: (stat.getUint32(stat_.st_mode, true) & abi.S_IFMT) === abi.S_IFDIR };
   },
 };

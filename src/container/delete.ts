@@ -2,7 +2,7 @@
 
 import * as live from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";

@@ -3,7 +3,7 @@ import { BuncError } from "../errors.ts";
 import { hookFailure } from "../launch/hook-failure.ts";
 import { hookAbout, hookStruct } from "../launch/hooks.ts";
 import { Part } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_state_ } from "../linux/abi.gen.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
 import type { Hook } from "../oci/config.ts";
 import type { HookName, LibcontainerHook } from "./libcontainer.ts";
@@ -87,7 +87,7 @@ export function runHooks(
       runPart(part, state);
     } catch (error) {
       if (!(error instanceof BuncError)) throw error;
-      const errno = new DataView(state.bytes.buffer).getInt32(abi.bunc_state_.error, true);
+      const errno = new DataView(state.bytes.buffer).getInt32(bunc_state_.error, true);
       const failure = hookFailure(place, hook, errno, state.failure().text);
       if (!failed) throw failure;
       failed(failure);

@@ -4,7 +4,7 @@
  */
 import { checkMappings } from "../bundle/check-mounts.ts";
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText, writeExisting } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";

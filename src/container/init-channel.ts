@@ -3,14 +3,15 @@ import { BuncError } from "../errors.ts";
 import { encodePart } from "../launch/encode.ts";
 import { opFailure } from "../launch/failure.ts";
 import type { Op, Part } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_event_, bunc_spawn_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
 import { writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, killChild, waitChild } from "../linux/process.ts";
 
-const { bunc_spawn_: SPAWN, bunc_event_: EVENT, sizeof_ } = abi;
+const SPAWN = bunc_spawn_;
+const EVENT = bunc_event_;
 
 /** How init is started. */
 export interface SpawnOptions {

@@ -2,7 +2,7 @@
 
 import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";

@@ -15,7 +15,7 @@ import {
 } from "../launch/context.ts";
 import { cloneFlag } from "../launch/namespaces.ts";
 import type { Part } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd, startTime } from "../linux/process.ts";

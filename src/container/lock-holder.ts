@@ -1,6 +1,6 @@
 /** Who holds a lock: looked up only for the message that a container is busy. */
 
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 
@@ -9,13 +9,13 @@ import { sys } from "../linux/lib.ts";
  * @returns undefined where /proc/locks does not tell, as on some overlay and network file systems
  */
 export function lockHolder(fd: number): string | undefined {
-  const bytes = new Uint8Array(abi.sizeof_.stat);
+  const bytes = new Uint8Array(sizeof_.stat);
   if (sys(abi.SYS_newfstatat, fd, "", bytes, abi.AT_EMPTY_PATH) < 0) return undefined;
   const stat = new DataView(bytes.buffer);
   const locks = readText("/proc/locks");
   if (typeof locks === "number") return undefined;
-  const device = stat.getBigUint64(abi.stat_.st_dev, true);
-  const inode = stat.getBigUint64(abi.stat_.st_ino, true);
+  const device = stat.getBigUint64(stat_.st_dev, true);
+  const inode = stat.getBigUint64(stat_.st_ino, true);
   const pid = findHolder(locks, device, inode);
   if (pid === undefined) return undefined;
   const command = readText(`/proc/${pid}/cmdline`, 200);

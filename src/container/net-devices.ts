@@ -7,7 +7,7 @@ import {
   wantedNetDevices,
 } from "../launch/net-devices.ts";
 import { Part } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, ifaddrmsg_, ifinfomsg_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
@@ -77,7 +77,7 @@ function linkIndex(socket: NetlinkSocket, { host, path }: NetDevice): number {
   }
   const about = `cannot look for the network device ${JSON.stringify(host)}`;
   for (const { type, body } of messagesOf(answer, about, path)) {
-    const index = numberAt(body, abi.ifinfomsg_.ifi_index);
+    const index = numberAt(body, ifinfomsg_.ifi_index);
     if (type === abi.RTM_NEWLINK && index) return index;
   }
   throw new BuncError(`${about}: the kernel's answer has no index`, {
@@ -100,11 +100,11 @@ function messagesOf(answer: Answer, about: string, path: string): NetlinkMessage
 function addressesOf(device: NetDevice, messages: readonly NetlinkMessage[]): DeviceAddress[] {
   const found: DeviceAddress[] = [];
   for (const { type, body } of messages) {
-    if (type !== abi.RTM_NEWADDR || numberAt(body, abi.ifaddrmsg_.ifa_index) !== device.index) continue;
-    if (body[abi.ifaddrmsg_.ifa_scope] !== abi.RT_SCOPE_UNIVERSE) continue;
-    const values = decodeAttributes(body, abi.sizeof_.ifaddrmsg);
+    if (type !== abi.RTM_NEWADDR || numberAt(body, ifaddrmsg_.ifa_index) !== device.index) continue;
+    if (body[ifaddrmsg_.ifa_scope] !== abi.RT_SCOPE_UNIVERSE) continue;
+    const values = decodeAttributes(body, sizeof_.ifaddrmsg);
     // The structure has room for the first eight flags only.
-    const flags = numberAt(values.get(abi.IFA_FLAGS)) ?? body[abi.ifaddrmsg_.ifa_flags]!;
+    const flags = numberAt(values.get(abi.IFA_FLAGS)) ?? body[ifaddrmsg_.ifa_flags]!;
     if (flags & abi.IFA_F_PERMANENT) found.push(addressOf(device, body, values, flags & KEPT_FLAGS));
   }
   return found;
@@ -116,7 +116,7 @@ function addressOf(
   values: Map<number, Uint8Array>,
   flags: number,
 ): DeviceAddress {
-  const prefix = body[abi.ifaddrmsg_.ifa_prefixlen]!;
+  const prefix = body[ifaddrmsg_.ifa_prefixlen]!;
   const attributes: Attribute[] = [];
   for (const type of KEPT_ATTRIBUTES) {
     const value = values.get(type);
@@ -192,9 +192,9 @@ function movePart(devices: readonly NetDevice[], socket: number, namespace: numb
 function applyIndexes(program: NetDeviceProgram, messages: readonly NetlinkMessage[]): void {
   for (const { type, body } of messages) {
     if (type !== abi.RTM_DELLINK) continue;
-    const left = numberAt(body, abi.ifinfomsg_.ifi_index);
+    const left = numberAt(body, ifinfomsg_.ifi_index);
     const device = program.devices.find(({ index }) => index === left);
-    const index = numberAt(decodeAttributes(body, abi.sizeof_.ifinfomsg).get(abi.IFLA_NEW_IFINDEX));
+    const index = numberAt(decodeAttributes(body, sizeof_.ifinfomsg).get(abi.IFLA_NEW_IFINDEX));
     if (device && index) program.setIndex(device, index);
   }
 }

@@ -6,7 +6,7 @@
  * ended; so does `run --detach`; `run` in the foreground listens beside its other work as long as the container runs.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { bytesOf, sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";

@@ -3,7 +3,7 @@
  * --preserve-fds, both from number 3 on.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 

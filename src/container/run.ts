@@ -1,5 +1,5 @@
 /** `run`: create and start in one; in the foreground it stays until the program has ended. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";

@@ -1,6 +1,6 @@
 /** The seccomp filter of a bundle: from the cache below --root, or compiled by libseccomp. */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { readBytes, writeAtomic } from "../linux/file.ts";
 import { memfdPath, sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
@@ -18,12 +18,12 @@ const files: SeccompCacheFiles = {
     const fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, flags, 0);
     if (fd < 0) return undefined;
     try {
-      const stat = new DataView(new ArrayBuffer(abi.sizeof_.stat));
+      const stat = new DataView(new ArrayBuffer(sizeof_.stat));
       if (sys(abi.SYS_newfstatat, fd, "", new Uint8Array(stat.buffer), abi.AT_EMPTY_PATH) < 0)
         return undefined;
-      const mode = stat.getUint32(abi.stat_.st_mode, true);
+      const mode = stat.getUint32(stat_.st_mode, true);
       if ((mode & abi.S_IFMT) !== abi.S_IFREG || mode & 0o022) return undefined;
-      if (stat.getUint32(abi.stat_.st_uid, true) !== sys(abi.SYS_geteuid)) return undefined;
+      if (stat.getUint32(stat_.st_uid, true) !== sys(abi.SYS_geteuid)) return undefined;
       const bytes = readBytes(`/proc/self/fd/${fd}`, 1 << 20);
       return typeof bytes === "number" ? undefined : bytes;
     } finally {

@@ -3,7 +3,7 @@
  * message with the ContainerProcessState (config-linux.md "The Container Process State"), one connection each.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { bytesOf, sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";

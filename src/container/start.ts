@@ -10,7 +10,7 @@ import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
 import { opFailure } from "../launch/failure.ts";
 import type { Op, Phase } from "../launch/program.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_event_, sizeof_ } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
@@ -146,7 +146,7 @@ async function readRest(fd: number, first: Uint8Array): Promise<Uint8Array> {
   let size = first.length - 1;
   const buffer = new Uint8Array(BUFFER_SIZE);
   // More than an event is nothing bunc has written.
-  while (size <= abi.sizeof_.bunc_event + abi.BUNC_TEXT_MAX) {
+  while (size <= sizeof_.bunc_event + abi.BUNC_TEXT_MAX) {
     const n = sys(abi.SYS_read, fd, buffer, BUFFER_SIZE);
     if (n === 0) break;
     if (n === -abi.EAGAIN) await waitReady([fd], Number.POSITIVE_INFINITY);
@@ -174,12 +174,12 @@ function concat(parts: readonly Uint8Array[], size: number): Uint8Array {
  * @param ops the operations after the wait for `start`, as `create` kept them
  */
 export async function startFailure(event: Uint8Array, ops: readonly StartOp[]): Promise<BuncError> {
-  const at = abi.bunc_event_;
+  const at = bunc_event_;
   const view = new DataView(event.buffer, event.byteOffset, event.length);
   if (
-    event.length < abi.sizeof_.bunc_event ||
+    event.length < sizeof_.bunc_event ||
     view.getUint32(at.kind, true) !== abi.BUNC_EVENT_ERROR ||
-    view.getUint32(at.text_size, true) !== event.length - abi.sizeof_.bunc_event
+    view.getUint32(at.text_size, true) !== event.length - sizeof_.bunc_event
   ) {
     return new BuncError(`container init failed to start: it told ${event.length} bytes that are no reason`, {
       code: "internal",
@@ -188,7 +188,7 @@ export async function startFailure(event: Uint8Array, ops: readonly StartOp[]): 
   }
   const index = view.getUint32(at.index, true);
   const errno = Number(view.getBigInt64(at.value, true));
-  const text = event.slice(abi.sizeof_.bunc_event);
+  const text = event.slice(sizeof_.bunc_event);
   const op = ops.find((candidate) => candidate.index === index);
   if (op?.hook) {
     const { hookFailure } = await import("../launch/hook-failure.ts");

@@ -2,7 +2,7 @@
  * What a container is doing, from its live process: pid and start time say whether init is still there, the freezer
  * whether it is paused, the exec fifo whether it waits for `start`. Nothing of it is stored.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import type { CgroupOps } from "./cgroups.ts";

@@ -3,7 +3,7 @@
  * a container hold a lock on its directory (flock(2), which runc neither takes nor notices); `state` and `list` do not.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { pathError, readBytes, writeAtomic } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
@@ -109,7 +109,7 @@ function readError(path: string, result: number): BuncError {
   return pathError("open", `${path}/${STATE}`, result);
 }
 
-const stat = new DataView(new ArrayBuffer(abi.sizeof_.stat));
+const stat = new DataView(new ArrayBuffer(sizeof_.stat));
 const statBytes = new Uint8Array(stat.buffer);
 
 /** stat(2) into `stat`, without following the last symlink; an empty name is the open directory itself. 0 or -errno. */
@@ -121,13 +121,13 @@ function readStat(dir: number, name: string): number {
 /** The uid of a file's owner, or -errno. */
 export function ownerOf(dir: number, name: string): number {
   const result = readStat(dir, name);
-  return result < 0 ? result : stat.getUint32(abi.stat_.st_uid, true);
+  return result < 0 ? result : stat.getUint32(stat_.st_uid, true);
 }
 
 /** What is equal only for the same file, or undefined when there is none. */
 function identityOf(dir: number, name: string): string | undefined {
   if (readStat(dir, name) < 0) return undefined;
-  return `${stat.getBigUint64(abi.stat_.st_dev, true)}:${stat.getBigUint64(abi.stat_.st_ino, true)}`;
+  return `${stat.getBigUint64(stat_.st_dev, true)}:${stat.getBigUint64(stat_.st_ino, true)}`;
 }
 
 /** Whether a path exists; the last symlink is not followed. */

@@ -2,7 +2,7 @@
  * The foreground of `run`: forwards signals to the container, relays its terminal, and waits for its end. One loop
  * over poll(2); nothing else of this process is awake meanwhile.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, siginfo_, sizeof_ } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, type Exit, waitChild } from "../linux/process.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
@@ -84,10 +84,10 @@ function forward(signals: Signals, pidfd: number, relay: TerminalRelay | undefin
 export function reapOthers(init: number): void {
   const status = new Uint8Array(4);
   for (;;) {
-    const info = new Uint8Array(abi.sizeof_.siginfo);
+    const info = new Uint8Array(sizeof_.siginfo);
     const options = abi.WEXITED | abi.WNOHANG | abi.WNOWAIT;
     if (sys(abi.SYS_waitid, 0, 0, info, options, 0) < 0) return;
-    const pid = new DataView(info.buffer).getInt32(abi.siginfo_.si_pid, true);
+    const pid = new DataView(info.buffer).getInt32(siginfo_.si_pid, true);
     if (pid === 0 || pid === init) return;
     sys(abi.SYS_wait4, pid, status, abi.WNOHANG, 0);
   }

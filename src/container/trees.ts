@@ -5,7 +5,7 @@
 import { BuncError } from "../errors.ts";
 import type { InheritedFd } from "../launch/context.ts";
 import { parseMountOptions } from "../launch/mount-options.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";

@@ -1,5 +1,5 @@
 /** Capabilities: names of config.json to the masks and structures of the kernel (capabilities(7), capset(2)). */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 
 /** Version 3 of the structures: two words of 32 bits for each set. */
 const VERSION_3 = 0x20080522;

@@ -7,7 +7,7 @@
 import { type Hierarchy, type Layout, ownPath } from "../cgroup/layout.ts";
 import { groupDirs, innerPath, pathsOf } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import { bytesOf } from "../linux/lib.ts";
 import type { Mount } from "../oci/config.ts";
 import type { Context } from "./context.ts";
@@ -29,7 +29,7 @@ export interface CgroupMount {
   about: string;
 }
 
-const MOUNT = abi.bunc_mount_;
+const MOUNT = bunc_mount_;
 /** What the kernel's own files need nothing of. */
 const SAFE = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOEXEC;
 
@@ -70,7 +70,7 @@ interface Row {
 /** One mount below the root; see bunc_mount in c/bunc.h. */
 function append(c: Context, row: Row, options: OpOptions): void {
   const recursive = row.type === undefined ? abi.BUNC_MOUNT_RECURSIVE : 0;
-  const struct = new Struct(abi.sizeof_.bunc_mount, "bunc_mount")
+  const struct = new Struct(sizeof_.bunc_mount, "bunc_mount")
     .u64(MOUNT.set, row.set)
     .u64(MOUNT.clear, row.clear)
     .u64(MOUNT.rec_set, row.recSet)

@@ -2,7 +2,7 @@
  * The launch compiler: a validated bundle, settings and facts about the host in, a launch program out. Pure: it
  * touches nothing, so `explain` and the tests see exactly what would be executed.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Spec } from "../oci/config.ts";
 import {
   Context,

@@ -4,7 +4,7 @@
  */
 
 import type { Layout } from "../cgroup/layout.ts";
-import { BUNC_OP_PART } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
@@ -148,7 +148,7 @@ export class Context {
    */
   endPart(stage: number, value: number | Slot = 0): SentPart {
     const { part } = this;
-    part.op(BUNC_OP_PART, [stage, value]);
+    part.op(abi.BUNC_OP_PART, [stage, value]);
     return this.take(stage);
   }
 

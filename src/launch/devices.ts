@@ -2,7 +2,7 @@
  * /dev: device nodes, the usual links, and the program's standard streams where they are /dev/null. Nodes are made
  * below a descriptor of their directory and checked before anything is changed on them (CVE-2025-31133, 2026-47766).
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_device_, sizeof_ } from "../linux/abi.gen.ts";
 import type { LinuxDevice } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import { parseMountOptions } from "./mount-options.ts";
@@ -103,11 +103,11 @@ const TYPE: Readonly<Record<string, number>> = {
   b: abi.S_IFBLK,
   p: abi.S_IFIFO,
 };
-const DEVICE = abi.bunc_device_;
+const DEVICE = bunc_device_;
 
 /** In a user namespace nodes cannot be made (mode 0): the host's is bound. Init's umask is 0 meanwhile. */
 function deviceStruct(c: Context, { path, type, major, minor, fileMode, uid, gid }: LinuxDevice): Struct {
-  const struct = new Struct(abi.sizeof_.bunc_device, "bunc_device");
+  const struct = new Struct(sizeof_.bunc_device, "bunc_device");
   if (!c.namespace("user")) {
     struct.u64(DEVICE.mode, (fileMode === undefined ? 0o666 : fileMode & 0o7777) | TYPE[type]!);
     if (type !== "p") struct.u64(DEVICE.dev, makeDev(Number(major ?? 0), Number(minor ?? 0)));

@@ -2,16 +2,7 @@
  * The encoder: operations to the bytes of c/bunc.h (struct bunc_part, bunc_op). encode.test.ts decodes them again by
  * the offsets that the C compiler gave.
  */
-import {
-  BUNC_ARG_DATA,
-  BUNC_ARG_SLOT,
-  BUNC_MAGIC,
-  BUNC_MAX_PART,
-  BUNC_NO_SLOT,
-  bunc_op_ as OP,
-  bunc_part_ as PART,
-  sizeof_,
-} from "../linux/abi.gen.ts";
+import { abi, bunc_op_ as OP, bunc_part_ as PART, sizeof_ } from "../linux/abi.gen.ts";
 import { type Arg, type DataArg, Field, type Op, Slot, Struct } from "./program.ts";
 
 const PART_SIZE = sizeof_.bunc_part;
@@ -89,7 +80,7 @@ class Data {
 /**
  * Encodes one part of a launch program.
  *
- * @throws RangeError when the part would be larger than BUNC_MAX_PART.
+ * @throws RangeError when the part would be larger than abi.BUNC_MAX_PART.
  */
 export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array {
   const data = new Data();
@@ -98,9 +89,9 @@ export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array
   for (let i = 0; i < ops.length; i++) encodeOp(view, PART_SIZE + i * OP_SIZE, ops[i]!, data);
   if (data.relocs.length % 2) data.relocs.push(PADDING_WORD);
   const size = head.length + data.relocs.length * 4 + data.size;
-  if (size > BUNC_MAX_PART)
-    throw new RangeError(`the launch program has ${size} bytes, more than ${BUNC_MAX_PART}`);
-  view.setUint32(PART.magic, BUNC_MAGIC, true);
+  if (size > abi.BUNC_MAX_PART)
+    throw new RangeError(`the launch program has ${size} bytes, more than ${abi.BUNC_MAX_PART}`);
+  view.setUint32(PART.magic, abi.BUNC_MAGIC, true);
   view.setUint32(PART.size, size, true);
   view.setUint32(PART.nops, ops.length, true);
   view.setUint32(PART.nrelocs, data.relocs.length, true);
@@ -122,7 +113,7 @@ export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array
 function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
   const { options, args } = op;
   view.setUint16(at + OP.code, op.call, true);
-  view.setUint8(at + OP.slot, options.slot ? options.slot.index : BUNC_NO_SLOT);
+  view.setUint8(at + OP.slot, options.slot ? options.slot.index : abi.BUNC_NO_SLOT);
   if (options.okSkip) view.setUint8(at + OP.ok_skip, options.okSkip);
   if (options.log) view.setUint16(at + OP.log_slot, options.log.index + 1, true);
   const tolerate = options.tolerate;
@@ -142,10 +133,10 @@ function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
     } else if (typeof arg === "bigint") {
       view.setBigUint64(where, BigInt.asUintN(64, arg), true);
     } else if (arg instanceof Slot) {
-      tags |= BUNC_ARG_SLOT << (4 * i);
+      tags |= abi.BUNC_ARG_SLOT << (4 * i);
       view.setUint32(where, arg.index, true);
     } else {
-      tags |= BUNC_ARG_DATA << (4 * i);
+      tags |= abi.BUNC_ARG_DATA << (4 * i);
       const offset = arg instanceof Field ? data.place(arg.struct) + arg.offset : data.place(arg);
       view.setUint32(where, offset, true);
     }

@@ -2,7 +2,7 @@
  * What the arguments of system calls mean: a name and a way to show each, by the call. A call that is not here is shown
  * with plain numbers, so a new one in the compiler never breaks `explain`.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { argText, capabilitySets, type Show, type Signature, slotName } from "./explain-values.ts";
 import * as flags from "./flag-names.ts";
 import { type Arg, type Op, Slot } from "./program.ts";

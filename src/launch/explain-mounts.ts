@@ -1,5 +1,5 @@
 /** The composite operations of c/mount.c in words: mounts, devices, covered paths, standard streams. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_device_, bunc_mount_ } from "../linux/abi.gen.ts";
 import { fd, isNumber } from "./explain-calls.ts";
 import {
   argText,
@@ -13,8 +13,8 @@ import {
 import * as flags from "./flag-names.ts";
 import { type Op, Struct } from "./program.ts";
 
-const MOUNT = abi.bunc_mount_;
-const DEVICE = abi.bunc_device_;
+const MOUNT = bunc_mount_;
+const DEVICE = bunc_device_;
 
 /** What BUNC_MOUNT_* say besides what is mounted; the recursive bind is told with the source. */
 const HOW: readonly (readonly [number, string])[] = [

@@ -2,7 +2,7 @@
  * Arguments of operations in words: strings, structures field by field, arrays, slots and descriptors by name. What
  * an operation's numbers mean is in explain-calls.ts; this file knows what lies in the program's data.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_hook_, stat_, statfs_ } from "../linux/abi.gen.ts";
 import { capabilityNames } from "./capabilities.ts";
 import type { InheritedFd } from "./context.ts";
 import * as flags from "./flag-names.ts";
@@ -141,11 +141,11 @@ const STRUCTS: Readonly<Record<string, (struct: Struct, names: Names) => Fields>
   int: (s) => [["value", String(s.view.getInt32(0, true))]],
   mode: (s) => [["value", flags.fileMode(u32(s, 0))]],
   hook: (s, names) => [
-    ["path", dataText(pointerAt(s, abi.bunc_hook_.path) ?? "", names)],
-    ["argv", dataText(pointerAt(s, abi.bunc_hook_.argv) ?? "", names)],
-    ["envp", dataText(pointerAt(s, abi.bunc_hook_.envp) ?? "", names)],
-    ["input", dataText(pointerAt(s, abi.bunc_hook_.input) ?? "", names)],
-    ["timeout_ms", String(BigInt.asIntN(64, u64(s, abi.bunc_hook_.timeout_ms)))],
+    ["path", dataText(pointerAt(s, bunc_hook_.path) ?? "", names)],
+    ["argv", dataText(pointerAt(s, bunc_hook_.argv) ?? "", names)],
+    ["envp", dataText(pointerAt(s, bunc_hook_.envp) ?? "", names)],
+    ["input", dataText(pointerAt(s, bunc_hook_.input) ?? "", names)],
+    ["timeout_ms", String(BigInt.asIntN(64, u64(s, bunc_hook_.timeout_ms)))],
   ],
 };
 
@@ -157,8 +157,8 @@ function cString(struct: Struct, at: number, size: number): string {
 
 /** Where the fields of structures lie that the kernel fills and operations read from. */
 const OUTPUTS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  stat: abi.stat_,
-  statfs: abi.statfs_,
+  stat: stat_,
+  statfs: statfs_,
   termios: { c_iflag: 0, c_oflag: 4, c_cflag: 8, c_lflag: 12 },
 };
 

@@ -1,5 +1,5 @@
 /** The composite operations of c/bunc.h in words, and the names of their arguments for --json. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_hook_ } from "../linux/abi.gen.ts";
 import { errnoName } from "../linux/errno.ts";
 import { Stage } from "./context.ts";
 import { fd, isNumber } from "./explain-calls.ts";
@@ -111,7 +111,7 @@ function load(op: Op, names: Names): string {
 function hook(op: Op, names: Names): string {
   const given = op.args[0];
   if (!(given instanceof Struct)) return `run a hook ${text(op, 0, names)}`;
-  const at = abi.bunc_hook_;
+  const at = bunc_hook_;
   const show = (offset: number) => {
     const to = pointerAt(given, offset);
     return to === undefined ? "NULL" : dataText(to, names);

@@ -2,7 +2,7 @@
  * `bunc explain`: a launch program as text for people, or as JSON. Pure, like the compiler: it shows what the compiler
  * made, operation by operation, in the order in which it would happen. Loaded by `explain` only.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName } from "../linux/errno.ts";
 import { callName } from "../linux/names.ts";
 import type { InheritedFd } from "./context.ts";

@@ -1,6 +1,6 @@
 /** From "operation N failed with errno E" to an error that says what was tried, for which field of config.json. */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import type { Op } from "./program.ts";
 

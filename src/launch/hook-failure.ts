@@ -1,6 +1,6 @@
 /** The errors of hooks, in runc's words; for those that init runs, and for those that run in this process. */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_hook_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { text } from "../linux/lib.ts";
 import { type Op, Struct } from "./program.ts";
@@ -16,8 +16,8 @@ export interface HookFacts {
 export function hookOfOp(op: Op): HookFacts | undefined {
   const struct = op.args[0];
   if (op.call !== abi.BUNC_OP_HOOK || !(struct instanceof Struct)) return undefined;
-  const path = struct.pointers.find(({ offset }) => offset === abi.bunc_hook_.path)?.to;
-  const timeout = Number(struct.view.getBigInt64(abi.bunc_hook_.timeout_ms, true));
+  const path = struct.pointers.find(({ offset }) => offset === bunc_hook_.path)?.to;
+  const timeout = Number(struct.view.getBigInt64(bunc_hook_.timeout_ms, true));
   return {
     path: typeof path === "string" ? path : "",
     timeout: timeout < 0 ? undefined : timeout / 1000,

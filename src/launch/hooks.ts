@@ -1,5 +1,5 @@
 /** Hooks that init runs itself, in the container's namespaces: createContainer before the change of root, startContainer after. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_hook_, sizeof_ } from "../linux/abi.gen.ts";
 import type { Hook } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import { Struct } from "./program.ts";
@@ -15,13 +15,13 @@ export function hookStruct(hook: Hook, state: string, defaultEnv: readonly strin
     for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);
     return array;
   };
-  return new Struct(abi.sizeof_.bunc_hook, "hook")
-    .pointer(abi.bunc_hook_.path, hook.path)
-    .pointer(abi.bunc_hook_.argv, pointers(hook.args?.length ? hook.args : [hook.path], "argv"))
-    .pointer(abi.bunc_hook_.envp, pointers(hook.env ?? defaultEnv, "envp"))
-    .pointer(abi.bunc_hook_.input, input)
-    .u64(abi.bunc_hook_.input_size, input.length)
-    .u64(abi.bunc_hook_.timeout_ms, hook.timeout === undefined ? -1n : hook.timeout * 1000);
+  return new Struct(sizeof_.bunc_hook, "hook")
+    .pointer(bunc_hook_.path, hook.path)
+    .pointer(bunc_hook_.argv, pointers(hook.args?.length ? hook.args : [hook.path], "argv"))
+    .pointer(bunc_hook_.envp, pointers(hook.env ?? defaultEnv, "envp"))
+    .pointer(bunc_hook_.input, input)
+    .u64(bunc_hook_.input_size, input.length)
+    .u64(bunc_hook_.timeout_ms, hook.timeout === undefined ? -1n : hook.timeout * 1000);
 }
 
 /** Words of a failing hook, as runc has them. */

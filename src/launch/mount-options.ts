@@ -2,23 +2,7 @@
  * Mount options of the runtime-spec (config.md "Linux mount options", features.md): names to attributes of a mount,
  * parameters of a file system, propagation and the runtime's own extensions. What no table knows is a parameter.
  */
-import {
-  MOUNT_ATTR__ATIME,
-  MOUNT_ATTR_NOATIME,
-  MOUNT_ATTR_NODEV,
-  MOUNT_ATTR_NODIRATIME,
-  MOUNT_ATTR_NOEXEC,
-  MOUNT_ATTR_NOSUID,
-  MOUNT_ATTR_NOSYMFOLLOW,
-  MOUNT_ATTR_RDONLY,
-  MOUNT_ATTR_RELATIME,
-  MOUNT_ATTR_STRICTATIME,
-  MS_PRIVATE,
-  MS_REC,
-  MS_SHARED,
-  MS_SLAVE,
-  MS_UNBINDABLE,
-} from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 
 /** The meaning of one mount's options. */
 export interface MountFlags {
@@ -28,7 +12,7 @@ export interface MountFlags {
   /** The same on the mount and all below it (the options that begin with r). */
   recSet: number;
   recClear: number;
-  /** Types of propagation (MS_SHARED, ..., some with MS_REC), in the order given. */
+  /** Types of propagation (abi.MS_SHARED, ..., some with abi.MS_REC), in the order given. */
   propagation: number[];
   /** Flags of the superblock, by the name that fsconfig(2) takes: sync, dirsync, lazytime, mand. */
   superFlags: string[];
@@ -46,39 +30,39 @@ type Attr = readonly [attr: number, clear: boolean];
 
 /** Options that set or clear an attribute; the r-form of each does it recursively. */
 const ATTRS: Readonly<Record<string, Attr>> = {
-  ro: [MOUNT_ATTR_RDONLY, false],
-  rw: [MOUNT_ATTR_RDONLY, true],
-  nosuid: [MOUNT_ATTR_NOSUID, false],
-  suid: [MOUNT_ATTR_NOSUID, true],
-  nodev: [MOUNT_ATTR_NODEV, false],
-  dev: [MOUNT_ATTR_NODEV, true],
-  noexec: [MOUNT_ATTR_NOEXEC, false],
-  exec: [MOUNT_ATTR_NOEXEC, true],
-  nodiratime: [MOUNT_ATTR_NODIRATIME, false],
-  diratime: [MOUNT_ATTR_NODIRATIME, true],
-  nosymfollow: [MOUNT_ATTR_NOSYMFOLLOW, false],
-  symfollow: [MOUNT_ATTR_NOSYMFOLLOW, true],
+  ro: [abi.MOUNT_ATTR_RDONLY, false],
+  rw: [abi.MOUNT_ATTR_RDONLY, true],
+  nosuid: [abi.MOUNT_ATTR_NOSUID, false],
+  suid: [abi.MOUNT_ATTR_NOSUID, true],
+  nodev: [abi.MOUNT_ATTR_NODEV, false],
+  dev: [abi.MOUNT_ATTR_NODEV, true],
+  noexec: [abi.MOUNT_ATTR_NOEXEC, false],
+  exec: [abi.MOUNT_ATTR_NOEXEC, true],
+  nodiratime: [abi.MOUNT_ATTR_NODIRATIME, false],
+  diratime: [abi.MOUNT_ATTR_NODIRATIME, true],
+  nosymfollow: [abi.MOUNT_ATTR_NOSYMFOLLOW, false],
+  symfollow: [abi.MOUNT_ATTR_NOSYMFOLLOW, true],
 };
 
 /** The access-time options name values of one enumeration; those that clear go back to relatime. */
 const ATIME: Readonly<Record<string, number>> = {
-  relatime: MOUNT_ATTR_RELATIME,
-  norelatime: MOUNT_ATTR_STRICTATIME,
-  noatime: MOUNT_ATTR_NOATIME,
-  atime: MOUNT_ATTR_RELATIME,
-  strictatime: MOUNT_ATTR_STRICTATIME,
-  nostrictatime: MOUNT_ATTR_RELATIME,
+  relatime: abi.MOUNT_ATTR_RELATIME,
+  norelatime: abi.MOUNT_ATTR_STRICTATIME,
+  noatime: abi.MOUNT_ATTR_NOATIME,
+  atime: abi.MOUNT_ATTR_RELATIME,
+  strictatime: abi.MOUNT_ATTR_STRICTATIME,
+  nostrictatime: abi.MOUNT_ATTR_RELATIME,
 };
 
 const PROPAGATION: Readonly<Record<string, number>> = {
-  private: MS_PRIVATE,
-  rprivate: MS_PRIVATE | MS_REC,
-  slave: MS_SLAVE,
-  rslave: MS_SLAVE | MS_REC,
-  shared: MS_SHARED,
-  rshared: MS_SHARED | MS_REC,
-  unbindable: MS_UNBINDABLE,
-  runbindable: MS_UNBINDABLE | MS_REC,
+  private: abi.MS_PRIVATE,
+  rprivate: abi.MS_PRIVATE | abi.MS_REC,
+  slave: abi.MS_SLAVE,
+  rslave: abi.MS_SLAVE | abi.MS_REC,
+  shared: abi.MS_SHARED,
+  rshared: abi.MS_SHARED | abi.MS_REC,
+  unbindable: abi.MS_UNBINDABLE,
+  runbindable: abi.MS_UNBINDABLE | abi.MS_REC,
 };
 
 /** Superblock flags: [name for fsconfig, ""] to set, or the name that a later option takes back. */
@@ -153,8 +137,8 @@ function readOption(flags: MountFlags, name: string, index: number): void {
     flags.clear = clear ? flags.clear | attr : flags.clear & ~attr;
   } else if (own(ATIME, name)) {
     // An access-time value can only be set together with clearing the whole field (mount_setattr(2)).
-    flags.set = (flags.set & ~MOUNT_ATTR__ATIME) | ATIME[name]!;
-    flags.clear |= MOUNT_ATTR__ATIME;
+    flags.set = (flags.set & ~abi.MOUNT_ATTR__ATIME) | ATIME[name]!;
+    flags.clear |= abi.MOUNT_ATTR__ATIME;
   } else if (own(PROPAGATION, name)) {
     flags.propagation.push(PROPAGATION[name]!);
   } else if (own(SUPER, name)) {
@@ -175,8 +159,8 @@ function readOption(flags: MountFlags, name: string, index: number): void {
 
 function readRecursive(flags: MountFlags, name: string): void {
   if (own(ATIME, name)) {
-    flags.recSet = (flags.recSet & ~MOUNT_ATTR__ATIME) | ATIME[name]!;
-    flags.recClear |= MOUNT_ATTR__ATIME;
+    flags.recSet = (flags.recSet & ~abi.MOUNT_ATTR__ATIME) | ATIME[name]!;
+    flags.recClear |= abi.MOUNT_ATTR__ATIME;
     return;
   }
   const [attr, clear] = ATTRS[name]!;

@@ -4,7 +4,7 @@
  * gains nothing (CVE-2021-30465).
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
@@ -147,11 +147,11 @@ function compileFileSystem(c: Context, entry: Entry): void {
   appendMount(c, entry, struct, flags.propagation);
 }
 
-const MOUNT = abi.bunc_mount_;
+const MOUNT = bunc_mount_;
 const encoder = new TextEncoder();
 
 function mountStruct(flags: MountFlags, how: number): Struct {
-  return new Struct(abi.sizeof_.bunc_mount, "bunc_mount")
+  return new Struct(sizeof_.bunc_mount, "bunc_mount")
     .u64(MOUNT.rec_set, flags.recSet)
     .u64(MOUNT.rec_clear, flags.recClear)
     .u64(MOUNT.tree, -1)

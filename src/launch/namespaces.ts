@@ -1,6 +1,6 @@
 /** Namespaces: which flags init is cloned with, which ones it joins, and those it makes itself. */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, Stage } from "./context.ts";
 import type { Part } from "./program.ts";

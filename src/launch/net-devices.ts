@@ -5,7 +5,7 @@
  * Nobody moves a device back: with the network namespace's end physical devices return to the host's by themselves and
  * virtual ones vanish (network_namespaces(7)), and the specification forbids a runtime to interfere.
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_ } from "../linux/abi.gen.ts";
 import {
   type Attribute,
   addressHeader,
@@ -82,7 +82,7 @@ export class NetDeviceProgram {
     c.part.at("network", "linux.netDevices");
     c.part.op(abi.SYS_socket, [abi.AF_INET, abi.SOCK_DGRAM | abi.SOCK_CLOEXEC, 0], { slot: sock });
     for (const { path, name } of named) {
-      const request = new Struct(abi.sizeof_.ifreq, "ifreq");
+      const request = new Struct(sizeof_.ifreq, "ifreq");
       new TextEncoder().encodeInto(name, new Uint8Array(request.view.buffer, 0, abi.IFNAMSIZ - 1));
       c.part.at("network", path);
       c.part.op(abi.SYS_ioctl, [sock, abi.SIOCGIFINDEX, request], { tolerate: [[abi.ENODEV, 1]] });

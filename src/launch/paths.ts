@@ -1,5 +1,5 @@
 /** linux.maskedPaths and linux.readonlyPaths: composites that work on descriptors below the container's root. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import type { Slot } from "./program.ts";
 

@@ -3,7 +3,7 @@
  * rights comes first, then they are dropped, then the program is looked up, so that a missing one fails at create.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { capMask, capSet, capsetArgs } from "./capabilities.ts";
 import type { Context } from "./context.ts";
 import { type Arg, type Slot, Struct } from "./program.ts";

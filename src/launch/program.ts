@@ -2,7 +2,7 @@
  * The launch program as TypeScript sees it: a list of operations, each one raw system call or one composite of
  * c/bunc.h, with where in config.json it comes from. Building one touches nothing; encode.ts turns it into bytes.
  */
-import { BUNC_SLOTS } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 
 /** A place where init (or the parent) keeps the result of an operation for later ones. */
 export class Slot {
@@ -136,14 +136,14 @@ export class Part {
   }
 }
 
-/** Hands out slots; a program has BUNC_SLOTS of them, so those of a single mount are given back. */
+/** Hands out slots; a program has abi.BUNC_SLOTS of them, so those of a single mount are given back. */
 export class Slots {
   private readonly free: number[] = [];
   private next = 0;
 
   take(name: string): Slot {
     const index = this.free.pop() ?? this.next++;
-    if (index >= BUNC_SLOTS) throw new Error("a launch program needs more slots than there are");
+    if (index >= abi.BUNC_SLOTS) throw new Error("a launch program needs more slots than there are");
     return new Slot(index, name);
   }
 

@@ -1,5 +1,5 @@
 /** The root file system: its mount, the change of root, and what is done to it last. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import { propagationFlag } from "./mount-options.ts";
 import { type Part, type Slot, Struct } from "./program.ts";

@@ -2,7 +2,7 @@
  * The terminal: a pty of the container's own devpts, whose master goes to the console socket. It is made after the
  * mounts, through the container's root, and each end is checked to be what it should (CVE-2025-52565).
  */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import { makeDev, needsDev } from "./devices.ts";
 import { type Slot, Struct } from "./program.ts";
@@ -56,11 +56,11 @@ export function compileTerminal(c: Context): void {
 function checkPtmx(c: Context, master: Slot): void {
   const { part, slots } = c;
   const value = slots.take("kind of /dev/pts/ptmx");
-  const stat = new Struct(abi.sizeof_.stat, "stat");
+  const stat = new Struct(sizeof_.stat, "stat");
   const statfs = new Struct(120, "statfs");
   const about = "/dev/pts/ptmx of the container is not the pty multiplexer";
   part.op(abi.SYS_newfstatat, [master, "", stat, abi.AT_EMPTY_PATH]);
-  part.op(abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8], { slot: value });
+  part.op(abi.BUNC_OP_LOAD, [stat.at(stat_.st_rdev), 8], { slot: value });
   part.op(abi.BUNC_OP_EXPECT, [value, -1, makeDev(5, 2), abi.EPERM], { about });
   part.op(abi.SYS_fstatfs, [master, statfs]);
   part.op(abi.BUNC_OP_LOAD, [statfs, 8], { slot: value });

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import * as abi from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { errnoName } from "../linux/errno.ts";
 import { sys } from "../linux/lib.ts";
 import { HostState } from "../linux/run-part.ts";

@@ -1,5 +1,5 @@
 /** What the tests of launch programs share: bundles, whole compilations, a decoder and a simulator of control flow. */
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_op_, bunc_part_, sizeof_ } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, Spec } from "../oci/config.ts";
 import { defaultSpec } from "../oci/spec-default.ts";
 import { Launch } from "./compile.ts";
@@ -172,7 +172,8 @@ export interface DecodedPart {
 
 /** Takes an encoded part apart; throws when its sizes do not add up. */
 export function decodePart(bytes: Uint8Array): DecodedPart {
-  const { bunc_part_: PART, bunc_op_: OP, sizeof_ } = abi;
+  const PART = bunc_part_;
+  const OP = bunc_op_;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const u32 = (at: number) => view.getUint32(at, true);
   const opsAt = sizeof_.bunc_part;

@@ -1,5 +1,5 @@
 /** Errnos: their names, and the words that Go's syscall package has for them (callers match some of those). */
-import * as abi from "./abi.gen.ts";
+import { abi } from "./abi.gen.ts";
 
 /** [name, words] of the errnos a runtime meets; the words are those of Go, which are strerror's in lower case. */
 const TABLE: readonly (readonly [number, string, string])[] = [

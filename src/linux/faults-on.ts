@@ -9,7 +9,7 @@
  */
 import { appendFileSync } from "node:fs";
 import type { Op } from "../launch/program.ts";
-import { SYS_close } from "./abi.gen.ts";
+import { abi } from "./abi.gen.ts";
 import { callName } from "./names.ts";
 
 export const faults = true;
@@ -37,7 +37,7 @@ export function faultOf(
 
 /** -errno when this foreign call is the one that is to fail, else 0. Closing always works, as in Linux. */
 export function sysFault(call: number): number {
-  if (mode !== "sys" || call === SYS_close) return 0;
+  if (mode !== "sys" || call === abi.SYS_close) return 0;
   return calls++ === target ? -errno : 0;
 }
 

@@ -1,19 +1,6 @@
 /** Files through libbunc: importing node:fs would cost a command a millisecond (bun.md F12). */
 import { BuncError } from "../errors.ts";
-import {
-  AT_FDCWD,
-  BUNC_CALL_READ_FILE,
-  EINTR,
-  O_CLOEXEC,
-  O_CREAT,
-  O_EXCL,
-  O_WRONLY,
-  SYS_close,
-  SYS_openat,
-  SYS_renameat,
-  SYS_unlinkat,
-  SYS_write,
-} from "./abi.gen.ts";
+import { abi } from "./abi.gen.ts";
 import { errnoName, errnoText } from "./errno.ts";
 import { bytesOf, sys, text } from "./lib.ts";
 
@@ -28,11 +15,11 @@ export function pathError(call: string, path: string, result: number): BuncError
 }
 
 /** All bytes of a file, or -errno; -EFBIG is not answered: what lies beyond `max` bytes is cut off. */
-export function readBytes(path: string, max = 64 << 20, dir = AT_FDCWD): Uint8Array | number {
+export function readBytes(path: string, max = 64 << 20, dir = abi.AT_FDCWD): Uint8Array | number {
   let size = 16384;
   for (;;) {
     const buffer = new Uint8Array(size);
-    const n = sys(BUNC_CALL_READ_FILE, dir, path, buffer, size);
+    const n = sys(abi.BUNC_CALL_READ_FILE, dir, path, buffer, size);
     if (n < 0) return n;
     if (n < size || size >= max) return buffer.subarray(0, n);
     size = Math.min(size * 4, max);
@@ -49,8 +36,8 @@ export function readText(path: string, max?: number): string | number {
 export function writeAll(fd: number, bytes: Uint8Array): number {
   let rest = bytes;
   while (rest.length) {
-    const n = sys(SYS_write, fd, rest, rest.length);
-    if (n === -EINTR) continue;
+    const n = sys(abi.SYS_write, fd, rest, rest.length);
+    if (n === -abi.EINTR) continue;
     if (n < 0) return n;
     rest = rest.subarray(n);
   }
@@ -59,20 +46,26 @@ export function writeAll(fd: number, bytes: Uint8Array): number {
 
 /** Writes a file that did not exist; 0 or -errno (-EEXIST). */
 export function writeNew(path: string, bytes: Uint8Array | string, mode: number): number {
-  const fd = sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+  const fd = sys(
+    abi.SYS_openat,
+    abi.AT_FDCWD,
+    path,
+    abi.O_WRONLY | abi.O_CREAT | abi.O_EXCL | abi.O_CLOEXEC,
+    mode,
+  );
   if (fd < 0) return fd;
   const result = writeAll(fd, typeof bytes === "string" ? bytesOf(bytes) : bytes);
-  sys(SYS_close, fd);
+  sys(abi.SYS_close, fd);
   return result;
 }
 
 /** Writes to a file that exists already (of /proc, of a cgroup) in one write; 0 or -errno. */
 export function writeExisting(path: string, value: string): number {
-  const fd = sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, abi.O_WRONLY | abi.O_CLOEXEC, 0);
   if (fd < 0) return fd;
   const bytes = bytesOf(value);
-  const n = bytes.length ? sys(SYS_write, fd, bytes, bytes.length) : 0;
-  sys(SYS_close, fd);
+  const n = bytes.length ? sys(abi.SYS_write, fd, bytes, bytes.length) : 0;
+  sys(abi.SYS_close, fd);
   return n < 0 ? n : 0;
 }
 
@@ -83,9 +76,9 @@ export function writeExisting(path: string, value: string): number {
 export function writeAtomic(path: string, bytes: Uint8Array | string, mode: number): number {
   const slash = path.lastIndexOf("/");
   const temp = `${path.slice(0, slash + 1)}.${path.slice(slash + 1)}`;
-  sys(SYS_unlinkat, AT_FDCWD, temp, 0);
+  sys(abi.SYS_unlinkat, abi.AT_FDCWD, temp, 0);
   let result = writeNew(temp, bytes, mode);
-  if (result === 0) result = sys(SYS_renameat, AT_FDCWD, temp, AT_FDCWD, path);
-  if (result < 0) sys(SYS_unlinkat, AT_FDCWD, temp, 0);
+  if (result === 0) result = sys(abi.SYS_renameat, abi.AT_FDCWD, temp, abi.AT_FDCWD, path);
+  if (result < 0) sys(abi.SYS_unlinkat, abi.AT_FDCWD, temp, 0);
   return result;
 }

@@ -5,7 +5,7 @@
  */
 import type { dlopen as Dlopen, FFIFunction, ptr as Ptr } from "bun:ffi";
 import image from "#libbunc";
-import { MFD_CLOEXEC, SYS_memfd_create, SYS_write } from "./abi.gen.ts";
+import { abi } from "./abi.gen.ts";
 import { faults, sysFault } from "./faults.ts";
 
 // The module bun:ffi costs 0.2 ms to import; its functions are on this object too (Bun 1.4.5; lib.test.ts checks it).
@@ -31,8 +31,8 @@ let foreign: Foreign | undefined;
 /** Puts the bytes of a shared library into a memfd; gives a path that dlopen takes. */
 export function memfdPath(name: string, bytes: Uint8Array): string {
   const libc = dlopen("libc.so.6", { syscall: SIGNATURE }).symbols.syscall as unknown as Foreign;
-  const fd = Number(libc(SYS_memfd_create, ptr(cstring(name)), MFD_CLOEXEC, 0, 0, 0, 0));
-  if (fd < 0 || Number(libc(SYS_write, fd, ptr(bytes), bytes.length, 0, 0, 0)) !== bytes.length) {
+  const fd = Number(libc(abi.SYS_memfd_create, ptr(cstring(name)), abi.MFD_CLOEXEC, 0, 0, 0, 0));
+  if (fd < 0 || Number(libc(abi.SYS_write, fd, ptr(bytes), bytes.length, 0, 0, 0)) !== bytes.length) {
     throw new Error(
       `cannot load the embedded ${name} from memory (memfd_create refused; see sysctl vm.memfd_noexec)`,
     );

@@ -3,12 +3,12 @@
  * process, and read back from the kernel with every length checked.
  */
 import { BuncError } from "../errors.ts";
-import * as abi from "./abi.gen.ts";
+import { abi, ifaddrmsg_, ifinfomsg_, nlmsghdr_, sizeof_, sockaddr_nl_ } from "./abi.gen.ts";
 import { errnoName, errnoText } from "./errno.ts";
 import { sys, text } from "./lib.ts";
 import { closeFd } from "./process.ts";
 
-const HEADER = abi.sizeof_.nlmsghdr;
+const HEADER = sizeof_.nlmsghdr;
 /** Length and type, 16 bits each. */
 const ATTRIBUTE = 4;
 const ALIGN = 4;
@@ -33,20 +33,20 @@ export interface NetlinkMessage {
 
 /** struct ifinfomsg of rtnetlink(7): a link by its index, and flags (IFF_*) with a mask of those that change. */
 export function linkHeader(index: number, flags = 0, change = 0): Uint8Array {
-  const view = new DataView(new ArrayBuffer(abi.sizeof_.ifinfomsg));
-  view.setInt32(abi.ifinfomsg_.ifi_index, index, true);
-  view.setUint32(abi.ifinfomsg_.ifi_flags, flags, true);
-  view.setUint32(abi.ifinfomsg_.ifi_change, change, true);
+  const view = new DataView(new ArrayBuffer(sizeof_.ifinfomsg));
+  view.setInt32(ifinfomsg_.ifi_index, index, true);
+  view.setUint32(ifinfomsg_.ifi_flags, flags, true);
+  view.setUint32(ifinfomsg_.ifi_change, change, true);
   return new Uint8Array(view.buffer);
 }
 
 /** struct ifaddrmsg of rtnetlink(7). */
 export function addressHeader(family: number, prefix: number, scope: number, index: number): Uint8Array {
-  const view = new DataView(new ArrayBuffer(abi.sizeof_.ifaddrmsg));
+  const view = new DataView(new ArrayBuffer(sizeof_.ifaddrmsg));
   view.setUint8(0, family);
-  view.setUint8(abi.ifaddrmsg_.ifa_prefixlen, prefix);
-  view.setUint8(abi.ifaddrmsg_.ifa_scope, scope);
-  view.setUint32(abi.ifaddrmsg_.ifa_index, index, true);
+  view.setUint8(ifaddrmsg_.ifa_prefixlen, prefix);
+  view.setUint8(ifaddrmsg_.ifa_scope, scope);
+  view.setUint32(ifaddrmsg_.ifa_index, index, true);
   return new Uint8Array(view.buffer);
 }
 
@@ -68,9 +68,9 @@ export function encodeRequest(
   const out = new Uint8Array(size);
   const view = new DataView(out.buffer);
   view.setUint32(0, size, true);
-  view.setUint16(abi.nlmsghdr_.nlmsg_type, type, true);
-  view.setUint16(abi.nlmsghdr_.nlmsg_flags, flags | abi.NLM_F_REQUEST, true);
-  view.setUint32(abi.nlmsghdr_.nlmsg_seq, seq, true);
+  view.setUint16(nlmsghdr_.nlmsg_type, type, true);
+  view.setUint16(nlmsghdr_.nlmsg_flags, flags | abi.NLM_F_REQUEST, true);
+  view.setUint32(nlmsghdr_.nlmsg_seq, seq, true);
   out.set(header, HEADER);
   let at = HEADER + align(header.length);
   for (let i = 0; i < values.length; i++) {
@@ -88,9 +88,9 @@ export function encodeRequest(
 /** Replaces the interface index in a request that `encodeRequest` made of a link or address header. */
 export function setRequestIndex(request: Uint8Array, index: number): void {
   const view = new DataView(request.buffer, request.byteOffset, request.length);
-  const type = view.getUint16(abi.nlmsghdr_.nlmsg_type, true);
+  const type = view.getUint16(nlmsghdr_.nlmsg_type, true);
   const isAddress = type === abi.RTM_NEWADDR || type === abi.RTM_DELADDR;
-  const at = isAddress ? abi.ifaddrmsg_.ifa_index : abi.ifinfomsg_.ifi_index;
+  const at = isAddress ? ifaddrmsg_.ifa_index : ifinfomsg_.ifi_index;
   view.setUint32(HEADER + at, index, true);
 }
 
@@ -106,9 +106,9 @@ export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
     const size = view.getUint32(at, true);
     if (size < HEADER || size > bytes.length - at) throw malformed(`a message of ${size} bytes`);
     messages.push({
-      type: view.getUint16(at + abi.nlmsghdr_.nlmsg_type, true),
-      flags: view.getUint16(at + abi.nlmsghdr_.nlmsg_flags, true),
-      seq: view.getUint32(at + abi.nlmsghdr_.nlmsg_seq, true),
+      type: view.getUint16(at + nlmsghdr_.nlmsg_type, true),
+      flags: view.getUint16(at + nlmsghdr_.nlmsg_flags, true),
+      seq: view.getUint32(at + nlmsghdr_.nlmsg_seq, true),
       body: bytes.subarray(at + HEADER, at + size),
     });
     // The last message need not be padded.
@@ -162,9 +162,9 @@ export class NetlinkSocket {
     // Without it (before Linux 4.12) errors have no text.
     sys(abi.SYS_setsockopt, this.fd, abi.SOL_NETLINK, abi.NETLINK_EXT_ACK, new Uint8Array([1, 0, 0, 0]), 4);
     if (!groups) return;
-    const address = new DataView(new ArrayBuffer(abi.sizeof_.sockaddr_nl));
+    const address = new DataView(new ArrayBuffer(sizeof_.sockaddr_nl));
     address.setUint16(0, abi.AF_NETLINK, true);
-    address.setUint32(abi.sockaddr_nl_.nl_groups, groups, true);
+    address.setUint32(sockaddr_nl_.nl_groups, groups, true);
     const result = sys(abi.SYS_bind, this.fd, new Uint8Array(address.buffer), address.byteLength);
     if (result >= 0) return;
     this.close();
@@ -242,7 +242,7 @@ export function errorText({ flags, body }: NetlinkMessage): string {
   if (!(flags & abi.NLM_F_ACK_TLVS)) return "";
   // Unless it is capped, the refused message comes back whole after the errno.
   const refused = numberAt(body, 4) ?? HEADER;
-  const from = abi.sizeof_.nlmsgerr + (flags & abi.NLM_F_CAPPED ? 0 : align(refused) - HEADER);
+  const from = sizeof_.nlmsgerr + (flags & abi.NLM_F_CAPPED ? 0 : align(refused) - HEADER);
   if (from < 0 || from > body.length) return "";
   const words = decodeAttributes(body, from).get(abi.NLMSGERR_ATTR_MSG);
   return words?.length ? text(words.subarray(0, words.length - 1)) : "";

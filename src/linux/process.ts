@@ -1,18 +1,5 @@
 /** Processes: pidfds, waiting, and what /proc says of one. */
-import {
-  CLD_EXITED,
-  ESRCH,
-  P_PIDFD,
-  SIGKILL,
-  SYS_close,
-  SYS_pidfd_open,
-  SYS_pidfd_send_signal,
-  SYS_uname,
-  SYS_waitid,
-  siginfo_,
-  sizeof_,
-  WEXITED,
-} from "./abi.gen.ts";
+import { abi, siginfo_, sizeof_ } from "./abi.gen.ts";
 import { readText } from "./file.ts";
 import { sys, text } from "./lib.ts";
 
@@ -25,38 +12,38 @@ export interface Exit {
 /** Waits for a child by its pidfd and reaps it; undefined when it is no child of ours (any more). */
 export function waitChild(pidfd: number, options = 0): Exit | undefined {
   const info = new Uint8Array(sizeof_.siginfo);
-  if (sys(SYS_waitid, P_PIDFD, pidfd, info, WEXITED | options, 0) < 0) return undefined;
+  if (sys(abi.SYS_waitid, abi.P_PIDFD, pidfd, info, abi.WEXITED | options, 0) < 0) return undefined;
   const view = new DataView(info.buffer);
   if (view.getInt32(siginfo_.si_pid, true) === 0) return undefined;
   const status = view.getInt32(siginfo_.si_status, true);
-  return view.getInt32(siginfo_.si_code, true) === CLD_EXITED
+  return view.getInt32(siginfo_.si_code, true) === abi.CLD_EXITED
     ? { code: status, signal: 0 }
     : { code: 0, signal: status };
 }
 
 /** Kills the process and waits until it is gone; one that ended already is fine. */
 export function killChild(pidfd: number): Exit | undefined {
-  sys(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+  sys(abi.SYS_pidfd_send_signal, pidfd, abi.SIGKILL, 0, 0);
   return waitChild(pidfd);
 }
 
 /** A descriptor of the process (CLOEXEC), or -errno. */
 export function openPidfd(pid: number): number {
-  return sys(SYS_pidfd_open, pid, 0);
+  return sys(abi.SYS_pidfd_open, pid, 0);
 }
 
 /** Closes a descriptor, if it is one. */
 export function closeFd(fd: number | undefined): void {
-  if (fd !== undefined && fd >= 0) sys(SYS_close, fd);
+  if (fd !== undefined && fd >= 0) sys(abi.SYS_close, fd);
 }
 
 /**
  * When the process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)), which together with the
- * pid names a process for good. -ESRCH when there is none.
+ * pid names a process for good. -abi.ESRCH when there is none.
  */
 export function startTime(pid: number): number {
   const stat = readText(`/proc/${pid}/stat`, 4096);
-  if (typeof stat === "number") return -ESRCH;
+  if (typeof stat === "number") return -abi.ESRCH;
   // The command name may hold spaces and parentheses; what follows the last ")" does not.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return Number(fields[19]);
@@ -66,7 +53,7 @@ export function startTime(pid: number): number {
 export function kernelVersion(): number {
   const FIELD = 65;
   const buffer = new Uint8Array(6 * FIELD);
-  sys(SYS_uname, buffer);
+  sys(abi.SYS_uname, buffer);
   const release = text(buffer.subarray(2 * FIELD, 3 * FIELD));
   const dot = release.indexOf(".");
   return Number.parseInt(release, 10) * 1000 + Number.parseInt(release.slice(dot + 1), 10);

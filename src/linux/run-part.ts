@@ -2,7 +2,7 @@
 import { encodePart } from "../launch/encode.ts";
 import { opFailure } from "../launch/failure.ts";
 import type { Part, Slot } from "../launch/program.ts";
-import { BUNC_CALL_RUN, bunc_state_ as STATE, sizeof_ } from "./abi.gen.ts";
+import { abi, bunc_state_ as STATE, sizeof_ } from "./abi.gen.ts";
 import { faultOf } from "./faults.ts";
 import { sys } from "./lib.ts";
 
@@ -22,7 +22,7 @@ export class HostState {
     this.view.setBigInt64(STATE.slots + slot.index * 8, BigInt(value), true);
   }
 
-  /** Index, text and step of the failure that BUNC_CALL_RUN answered with. */
+  /** Index, text and step of the failure that abi.BUNC_CALL_RUN answered with. */
   failure(): { index: number; text: Uint8Array; step: number } {
     const size = this.view.getUint32(STATE.text_size, true);
     return {
@@ -43,7 +43,7 @@ export function runPart(part: Part, state: HostState = new HostState()): HostSta
   const first = state.next;
   state.next += part.ops.length;
   const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops) });
-  const result = sys(BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
+  const result = sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
   if (result < 0) {
     const { index, text, step } = state.failure();
     throw opFailure(part.ops[index - first]!, -result, text, step);

@@ -1,5 +1,5 @@
 /** Unix sockets: connecting by path, pairs, and descriptors sent and received over them. */
-import * as abi from "./abi.gen.ts";
+import { abi } from "./abi.gen.ts";
 import { pathError } from "./file.ts";
 import { bytesOf, sys } from "./lib.ts";
 import { closeFd } from "./process.ts";

@@ -17,6 +17,8 @@ INIT_CFLAGS := $(CFLAGS) -Os -ffreestanding -fno-builtin -fno-tree-loop-distribu
 	-fno-asynchronous-unwind-tables -fPIE
 INIT_LDFLAGS := -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noseparate-code,-z,norelro,--build-id=none,-s
 INIT_MAX := 32768
+# Small and in few segments: the library is written to a memfd and mapped at every start.
+LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none,-z,noseparate-code,--hash-style=gnu
 
 INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
@@ -55,7 +57,7 @@ build/bunc-init: $(INTERP) c/init.c $(C_HEADERS)
 	@test $$(stat -c %s $@) -lt $(INIT_MAX) || { echo "$@ is larger than $(INIT_MAX) bytes"; exit 1; }
 
 build/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/bunc-init
-	$(CC) $(CFLAGS) $(FAULTS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -DBUNC_INIT_PATH='"build/bunc-init"' -o $@ \
+	$(CC) $(CFLAGS) $(FAULTS) $(LIB_FLAGS) -DBUNC_INIT_PATH='"build/bunc-init"' -o $@ \
 		$(filter %.c %.S,$^)
 
 build/faults/bunc-init: $(INTERP) c/init.c $(C_HEADERS)
@@ -63,7 +65,7 @@ build/faults/bunc-init: $(INTERP) c/init.c $(C_HEADERS)
 	$(CC) $(INIT_CFLAGS) -DBUNC_FAULTS $(INIT_LDFLAGS) -o $@ $(filter %.c %.S,$^)
 
 build/faults/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/faults/bunc-init
-	$(CC) $(CFLAGS) -DBUNC_FAULTS -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none \
+	$(CC) $(CFLAGS) -DBUNC_FAULTS $(LIB_FLAGS) \
 		-DBUNC_INIT_PATH='"build/faults/bunc-init"' -o $@ $(filter %.c %.S,$^)
 
 build/libbunc-seccomp.so: c/libseccomp-bunc.c

@@ -93,6 +93,8 @@ export function line(op: Op): string {
     const bytes =
       value instanceof Uint8Array ? new TextDecoder().decode(value) : `<${(value as Struct).name}>`;
     text = `${args[1]} < ${bytes}`;
+  } else if (op.call === abi.SYS_openat) {
+    text = `open ${args[1]} ${openFlags(args[2] as number)}`;
   } else {
     text = [callName(op.call), ...args.map(argument)].join(" ");
   }
@@ -108,6 +110,19 @@ export function line(op: Op): string {
 function errnoName(errno: number): string {
   const found = Object.entries(abi).find(([name, value]) => /^E[A-Z]+$/.test(name) && value === errno);
   return found?.[0] ?? String(errno);
+}
+
+const OPEN_FLAGS: readonly (readonly [name: string, flag: number])[] = [
+  ["O_WRONLY", abi.O_WRONLY],
+  ["O_PATH", abi.O_PATH],
+  ["O_DIRECTORY", abi.O_DIRECTORY],
+];
+
+/** By name, as the numbers differ between machines; each must close on execve. */
+function openFlags(flags: number): string {
+  if (!(flags & abi.O_CLOEXEC)) throw new Error("a descriptor would be inherited");
+  const set = OPEN_FLAGS.filter(([, flag]) => (flags & flag) === flag);
+  return set.map(([name]) => name).join("|") || "O_RDONLY";
 }
 
 function argument(arg: Op["args"][number]): string {

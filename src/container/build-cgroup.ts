@@ -1,40 +1,56 @@
 /** linux.resources and linux.devices as libcontainer keeps them (runc's specconv CreateCgroupConfig, createDevices). */
 import { cpuWeight } from "../cgroup/convert.ts";
 import { cleanGroupPath } from "../cgroup/names.ts";
-import type { LinuxDevice, LinuxResources, LinuxThrottleDevice, Spec } from "../oci/config.ts";
+import type {
+  LinuxDevice,
+  LinuxDeviceCgroup,
+  LinuxResources,
+  LinuxThrottleDevice,
+  Spec,
+} from "../oci/config.ts";
 import type { DeviceRule, LibcontainerCgroup, LibcontainerDevice } from "./libcontainer.ts";
 
 const ALL = -1;
 const CHAR = 99;
 const BLOCK = 98;
-
-/** What every container may use beyond its own rules, in specconv's order: [type, major, minor, access, path]. */
-const ALLOWED: readonly (readonly [
-  type: number,
-  major: number,
-  minor: number,
-  access: string,
-  path: string,
-])[] = [
-  [CHAR, ALL, ALL, "m", ""],
-  [BLOCK, ALL, ALL, "m", ""],
-  [CHAR, 1, 3, "rwm", "/dev/null"],
-  [CHAR, 1, 8, "rwm", "/dev/random"],
-  [CHAR, 1, 7, "rwm", "/dev/full"],
-  [CHAR, 5, 0, "rwm", "/dev/tty"],
-  [CHAR, 1, 5, "rwm", "/dev/zero"],
-  [CHAR, 1, 9, "rwm", "/dev/urandom"],
-  [CHAR, 136, ALL, "rwm", ""],
-  [CHAR, 5, 2, "rwm", ""],
-  [CHAR, 10, 200, "rwm", ""],
-];
-
 const ALL_ACCESS = 0o666;
 const MODE_BITS = 0o7777;
 
-/** The allowed devices that the bundle does not describe itself. */
-function allowed(devices: readonly LinuxDevice[]) {
-  return ALLOWED.filter(([, , , , path]) => !path || !devices.some((device) => device.path === path));
+/** What every container may use beyond its own rules, in specconv's order. */
+const RULES: readonly DeviceRule[] = [
+  { type: CHAR, major: ALL, minor: ALL, permissions: "m", allow: true },
+  { type: BLOCK, major: ALL, minor: ALL, permissions: "m", allow: true },
+  { type: CHAR, major: 1, minor: 3, permissions: "rwm", allow: true },
+  { type: CHAR, major: 1, minor: 8, permissions: "rwm", allow: true },
+  { type: CHAR, major: 1, minor: 7, permissions: "rwm", allow: true },
+  { type: CHAR, major: 5, minor: 0, permissions: "rwm", allow: true },
+  { type: CHAR, major: 1, minor: 5, permissions: "rwm", allow: true },
+  { type: CHAR, major: 1, minor: 9, permissions: "rwm", allow: true },
+  { type: CHAR, major: 136, minor: ALL, permissions: "rwm", allow: true },
+  { type: CHAR, major: 5, minor: 2, permissions: "rwm", allow: true },
+  { type: CHAR, major: 10, minor: 200, permissions: "rwm", allow: true },
+];
+
+/** The nodes that every container has, with the places of their rules in RULES. */
+const NODES: readonly (readonly [path: string, rule: number])[] = [
+  ["/dev/null", 2],
+  ["/dev/random", 3],
+  ["/dev/full", 4],
+  ["/dev/tty", 5],
+  ["/dev/zero", 6],
+  ["/dev/urandom", 7],
+];
+
+function describes(devices: readonly LinuxDevice[], path: string): boolean {
+  for (let i = 0; i < devices.length; i++) if (devices[i]!.path === path) return true;
+  return false;
+}
+
+/** The rules without those of devices that the bundle describes itself. */
+function rules(devices: readonly LinuxDevice[]): readonly DeviceRule[] {
+  if (devices.length === 0) return RULES;
+  const replaced = NODES.filter((node) => describes(devices, node[0])).map((node) => node[1]);
+  return RULES.filter((_, i) => !replaced.includes(i));
 }
 
 /**
@@ -47,8 +63,11 @@ export function buildDevices(
   gid: number | undefined,
 ): LibcontainerDevice[] {
   const built: LibcontainerDevice[] = [];
-  for (const [type, major, minor, permissions, path] of allowed(devices)) {
-    if (path) built.push({ type, major, minor, permissions, allow: true, path, file_mode: ALL_ACCESS });
+  for (let i = 0; i < NODES.length; i++) {
+    const path = NODES[i]![0];
+    if (describes(devices, path)) continue;
+    const { major, minor } = RULES[NODES[i]![1]]!;
+    built.push({ type: CHAR, major, minor, permissions: "rwm", allow: true, path, file_mode: ALL_ACCESS });
   }
   for (const device of devices) {
     built.push({
@@ -63,10 +82,8 @@ export function buildDevices(
       ...(device.gid ? { gid: device.gid } : {}),
     });
   }
-  for (const device of built) {
-    if (uid !== undefined) device.uid = uid;
-    if (gid !== undefined) device.gid = gid;
-  }
+  if (uid !== undefined) for (const device of built) device.uid = uid;
+  if (gid !== undefined) for (const device of built) device.gid = gid;
   return built;
 }
 
@@ -84,10 +101,10 @@ export function buildCgroup(
   const path = spec.linux?.cgroupsPath ?? "";
   const cgroup: LibcontainerCgroup = { devices: [] };
   if (systemd) {
-    const [parent = "", prefix = "runc", name = id] = path ? path.split(":") : [];
-    if (parent) cgroup.parent = parent;
-    cgroup.scope_prefix = prefix;
-    cgroup.name = name;
+    const parts = path ? path.split(":") : [];
+    if (parts[0]) cgroup.parent = parts[0];
+    cgroup.scope_prefix = parts[1] ?? "runc";
+    cgroup.name = parts[2] ?? id;
   } else if (path) {
     cgroup.path = cleanGroupPath(path);
   } else {
@@ -95,27 +112,25 @@ export function buildCgroup(
   }
   const resources = spec.linux?.resources;
   if (resources) {
-    cgroup.devices = buildRules(resources);
+    if (resources.devices) cgroup.devices = resources.devices.map(buildRule);
     setLimits(cgroup, resources);
     setDeviceLimits(cgroup, resources);
   }
-  for (const [type, major, minor, permissions] of allowed(spec.linux?.devices ?? [])) {
-    cgroup.devices.push({ type, major, minor, permissions, allow: true });
-  }
+  cgroup.devices = cgroup.devices.concat(rules(spec.linux?.devices ?? []));
   if (systemd) cgroup.Systemd = true;
   if (rootless) cgroup.Rootless = true;
   if (ownerUid !== undefined) cgroup.owner_uid = ownerUid;
   return cgroup;
 }
 
-function buildRules(resources: LinuxResources): DeviceRule[] {
-  return (resources.devices ?? []).map((rule) => ({
+function buildRule(rule: LinuxDeviceCgroup): DeviceRule {
+  return {
     type: (rule.type || "a").charCodeAt(0),
     major: rule.major ?? ALL,
     minor: rule.minor ?? ALL,
     permissions: rule.access ?? "",
     allow: rule.allow,
-  }));
+  };
 }
 
 /** Sets a field unless the value is absent or zero, as Go's omitempty leaves it out. */

@@ -3,7 +3,15 @@
 import { propagationFlag } from "../launch/mount-options.ts";
 import { cleanPath } from "../launch/mounts.ts";
 import { abi } from "../linux/abi.gen.ts";
-import type { Hook, Hooks, LinuxIDMapping, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import type {
+  Hook,
+  Hooks,
+  LinuxIDMapping,
+  LinuxNamespace,
+  LinuxNamespaceType,
+  Process,
+  Spec,
+} from "../oci/config.ts";
 import { buildCgroup, buildDevices } from "./build-cgroup.ts";
 import { buildIdMaps, buildMount } from "./build-mounts.ts";
 import { buildSeccomp } from "./build-seccomp.ts";
@@ -41,15 +49,15 @@ const NAMESPACES: Readonly<Record<LinuxNamespaceType, string>> = {
 
 /** All that runc needs to operate on the container; pure. */
 export function buildConfig(spec: Spec, input: ConfigInput): LibcontainerConfig {
-  const { linux = {}, process } = spec;
-  const namespaces = (linux.namespaces ?? []).map(({ type, path }) => ({
-    type: NAMESPACES[type],
-    ...(path ? { path } : {}),
-  }));
-  const user = namespaces.find(({ type }) => type === "NEWUSER");
+  const linux = spec.linux ?? NOTHING;
+  const { process } = spec;
+  const namespaces = buildNamespaces(linux.namespaces ?? []);
+  const user = find(namespaces, "NEWUSER");
   const uids = user ? (input.joinedIds?.uid ?? linux.uidMappings ?? []) : undefined;
   const gids = user ? (input.joinedIds?.gid ?? linux.gidMappings ?? []) : undefined;
-  const mounts = (spec.mounts ?? []).map((mount) => buildMount(mount, input.bundle));
+  const mounts: LibcontainerMount[] = [];
+  const given = spec.mounts ?? [];
+  for (let i = 0; i < given.length; i++) mounts.push(buildMount(given[i]!, input.bundle));
   if (user) fillIdMappings(mounts, user.path, uids ?? [], gids ?? []);
   const owner = hasOwnCgroupFiles(namespaces, mounts) ? hostId(process?.user.uid ?? 0, uids) : undefined;
   const config: LibcontainerConfig = {
@@ -78,6 +86,27 @@ export function buildConfig(spec: Spec, input: ConfigInput): LibcontainerConfig 
   return config;
 }
 
+const NOTHING: NonNullable<Spec["linux"]> = {};
+
+interface Namespace {
+  type: string;
+  path?: string;
+}
+
+function buildNamespaces(given: readonly LinuxNamespace[]): Namespace[] {
+  const built: Namespace[] = [];
+  for (let i = 0; i < given.length; i++) {
+    const { type, path } = given[i]!;
+    built.push(path ? { type: NAMESPACES[type], path } : { type: NAMESPACES[type] });
+  }
+  return built;
+}
+
+function find(namespaces: readonly Namespace[], type: string): Namespace | undefined {
+  for (let i = 0; i < namespaces.length; i++) if (namespaces[i]!.type === type) return namespaces[i];
+  return undefined;
+}
+
 function labels(annotations: Record<string, string> | undefined, bundle: string): string[] {
   const list: string[] = [];
   for (const key in annotations) list.push(`${key}=${annotations[key]}`);
@@ -103,18 +132,14 @@ function fillIdMappings(
 }
 
 /** The container sees its own cgroup and may write there: then the cgroup belongs to its user. */
-function hasOwnCgroupFiles(
-  namespaces: readonly { type: string; path?: string }[],
-  mounts: readonly LibcontainerMount[],
-): boolean {
-  return (
-    namespaces.some(({ type, path }) => type === "NEWCGROUP" && !path) &&
-    mounts.some(
-      (mount) =>
-        mount.source === "cgroup" &&
-        cleanPath(mount.destination) === "/sys/fs/cgroup" &&
-        !((mount.flags ?? 0) & abi.MS_RDONLY),
-    )
+function hasOwnCgroupFiles(namespaces: readonly Namespace[], mounts: readonly LibcontainerMount[]): boolean {
+  const cgroup = find(namespaces, "NEWCGROUP");
+  if (!cgroup || cgroup.path) return false;
+  return mounts.some(
+    (mount) =>
+      mount.source === "cgroup" &&
+      cleanPath(mount.destination) === "/sys/fs/cgroup" &&
+      !((mount.flags ?? 0) & abi.MS_RDONLY),
   );
 }
 
@@ -188,20 +213,22 @@ function setProcess(config: LibcontainerConfig, process: Process): void {
   if (process.selinuxLabel) config.process_label = process.selinuxLabel;
   const sets = process.capabilities;
   if (sets) {
-    config.capabilities = {
-      ...(sets.bounding?.length ? { Bounding: sets.bounding } : {}),
-      ...(sets.effective?.length ? { Effective: sets.effective } : {}),
-      ...(sets.inheritable?.length ? { Inheritable: sets.inheritable } : {}),
-      ...(sets.permitted?.length ? { Permitted: sets.permitted } : {}),
-      ...(sets.ambient?.length ? { Ambient: sets.ambient } : {}),
-    };
+    const built: NonNullable<LibcontainerConfig["capabilities"]> = {};
+    if (sets.bounding?.length) built.Bounding = sets.bounding;
+    if (sets.effective?.length) built.Effective = sets.effective;
+    if (sets.inheritable?.length) built.Inheritable = sets.inheritable;
+    if (sets.permitted?.length) built.Permitted = sets.permitted;
+    if (sets.ambient?.length) built.Ambient = sets.ambient;
+    config.capabilities = built;
   }
   if (process.scheduler) config.scheduler = process.scheduler;
   if (process.ioPriority) config.io_priority = process.ioPriority;
   const affinity = process.execCPUAffinity;
-  const initial = cpuSet(affinity?.initial ?? "");
-  const final = cpuSet(affinity?.final ?? "");
-  if (initial || final) config.exec_cpu_affinity = { Initial: initial ?? null, Final: final ?? null };
+  if (affinity) {
+    const initial = cpuSet(affinity.initial ?? "");
+    const final = cpuSet(affinity.final ?? "");
+    if (initial || final) config.exec_cpu_affinity = { Initial: initial ?? null, Final: final ?? null };
+  }
 }
 
 /** A checked list of numbers ("0-3,7") as Go's unix.CPUSetDynamic: words of 64 bits; undefined for none. */
@@ -220,21 +247,20 @@ function cpuSet(list: string): (number | bigint)[] | undefined {
   return words.map((word) => (word <= Number.MAX_SAFE_INTEGER ? Number(word) : word));
 }
 
-const HOOK_NAMES: readonly HookName[] = [
-  "createContainer",
-  "createRuntime",
-  "poststart",
-  "poststop",
-  "prestart",
-  "startContainer",
-];
-
 /** All six kinds; null for none, as Go writes them. */
 function buildHooks(hooks: Hooks | undefined): Record<HookName, LibcontainerHook[] | null> {
-  const built = {} as Record<HookName, LibcontainerHook[] | null>;
-  for (const name of HOOK_NAMES) {
-    const list = hooks?.[name];
-    built[name] = list?.length ? list.map(buildHook) : null;
+  const built: Record<HookName, LibcontainerHook[] | null> = {
+    createContainer: null,
+    createRuntime: null,
+    poststart: null,
+    poststop: null,
+    prestart: null,
+    startContainer: null,
+  };
+  if (!hooks) return built;
+  for (const name in built) {
+    const list = hooks[name as HookName];
+    if (list?.length) built[name as HookName] = list.map(buildHook);
   }
   return built;
 }

@@ -1,12 +1,18 @@
-/** The mounts of config.json as libcontainer keeps them (runc's specconv createLibcontainerMount). */
+/**
+ * The mounts of config.json as libcontainer keeps them (runc's specconv createLibcontainerMount).
+ *
+ * Like all that builds a state this runs once in each process, cold: plain loops and literals, no spreads and no
+ * destructuring of lists, which cost ten times as much there.
+ */
 import { absolute } from "../bundle/load.ts";
-import { parseMountOptions } from "../launch/mount-options.ts";
+import { parseMountOptions, propagationFlag } from "../launch/mount-options.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxIDMapping, Mount } from "../oci/config.ts";
 import type { IdMap, LibcontainerMount } from "./libcontainer.ts";
 
 /** The options that are flags of mount(2), as specconv has them: the flag, negative where the option clears it. */
-const FLAGS: Readonly<Record<string, number>> = {
+const FLAGS: Readonly<Record<string, number | undefined>> = {
+  __proto__: null as never,
   async: -abi.MS_SYNCHRONOUS,
   atime: -abi.MS_NOATIME,
   bind: abi.MS_BIND,
@@ -49,15 +55,25 @@ const COPY_UP = 1;
  * @param bundle what a relative source of a bind mount is relative to
  */
 export function buildMount(mount: Mount, bundle: string): LibcontainerMount {
+  const options = mount.options ?? [];
   let flags = 0;
   let cleared = 0;
-  for (const option of mount.options ?? []) {
-    if (!Object.hasOwn(FLAGS, option)) continue;
-    const flag = FLAGS[option]!;
-    flags = flag > 0 ? flags | flag : flags & ~-flag;
-    cleared = flag > 0 ? cleared & ~flag : cleared | -flag;
+  let data = "";
+  let special = mount.uidMappings !== undefined || mount.gidMappings !== undefined;
+  for (let i = 0; i < options.length; i++) {
+    const option = options[i]!;
+    const flag = FLAGS[option];
+    if (flag === undefined) {
+      if (isSpecial(option)) special = true;
+      else if (option !== "defaults") data += data ? `,${option}` : option;
+    } else if (flag > 0) {
+      flags |= flag;
+      cleared &= ~flag;
+    } else {
+      flags &= ~-flag;
+      cleared |= -flag;
+    }
   }
-  const parsed = parseMountOptions(mount.options, mount.type);
   const bind = (flags & abi.MS_BIND) !== 0;
   const source = mount.source ?? "";
   const built: LibcontainerMount = {
@@ -67,20 +83,31 @@ export function buildMount(mount: Mount, bundle: string): LibcontainerMount {
   };
   if (flags) built.flags = flags;
   if (cleared) built.cleared_flags = cleared;
+  if (data) built.data = data;
+  if (special) setSpecial(built, mount);
+  return built;
+}
+
+/** Whether an option is neither a flag of mount(2) nor a parameter of the file system. */
+function isSpecial(option: string): boolean {
+  if (option === "tmpcopyup" || option === "idmap" || option === "ridmap") return true;
+  if (propagationFlag(option) !== undefined) return true;
+  // rro, rnosuid, ...: an attribute for the whole tree of mounts.
+  return option.charCodeAt(0) === 0x72 && FLAGS[option.slice(1)] !== undefined;
+}
+
+function setSpecial(built: LibcontainerMount, mount: Mount): void {
+  const parsed = parseMountOptions(mount.options, mount.type);
   if (parsed.propagation.length > 0) built.propagation_flags = parsed.propagation;
-  if (parsed.data.length > 0) built.data = parsed.data.map(({ text }) => text).join(",");
   if (parsed.recSet || parsed.recClear) {
     built.rec_attr = { Attr_set: parsed.recSet, Attr_clr: parsed.recClear, Propagation: 0, Userns_fd: 0 };
   }
   if (parsed.tmpcopyup) built.extensions = COPY_UP;
-  const mapped = mount.uidMappings || mount.gidMappings;
-  if (parsed.idmap || mapped) {
-    built.id_mapping = {};
-    if (parsed.idmapRecursive) built.id_mapping.recursive = true;
-    if (mount.uidMappings) built.id_mapping.uid_mappings = buildIdMaps(mount.uidMappings);
-    if (mount.gidMappings) built.id_mapping.gid_mappings = buildIdMaps(mount.gidMappings);
-  }
-  return built;
+  if (!parsed.idmap && !mount.uidMappings && !mount.gidMappings) return;
+  built.id_mapping = {};
+  if (parsed.idmapRecursive) built.id_mapping.recursive = true;
+  if (mount.uidMappings) built.id_mapping.uid_mappings = buildIdMaps(mount.uidMappings);
+  if (mount.gidMappings) built.id_mapping.gid_mappings = buildIdMaps(mount.gidMappings);
 }
 
 /** Mappings of ids under libcontainer's names. */

@@ -36,13 +36,18 @@ export function buildState(spec: Spec, input: StateInput): State {
     rootfs: input.rootfs,
   };
   const { annotations } = spec;
-  if (annotations && Object.keys(annotations).length > 0) own.annotations = annotations;
-  if (!spec.linux?.namespaces?.some(({ type, path }) => type === "pid" && !path)) own.sharedPid = true;
+  for (const _ in annotations) {
+    own.annotations = annotations;
+    break;
+  }
+  if (!hasPidNamespace(spec)) own.sharedPid = true;
   if (input.rootlessCgroups) own.rootlessCgroups = true;
   if (input.systemdCgroup) own.systemdCgroup = true;
   const { poststart, poststop } = config.Hooks ?? {};
   if (poststart || poststop) {
-    own.hooks = { ...(poststart ? { poststart } : {}), ...(poststop ? { poststop } : {}) };
+    own.hooks = {};
+    if (poststart) own.hooks.poststart = poststart;
+    if (poststop) own.hooks.poststop = poststop;
   }
   if (input.startOps?.length) own.startOps = input.startOps;
   if (input.notifySocket) own.notifySocket = input.notifySocket;
@@ -62,6 +67,14 @@ export function buildState(spec: Spec, input: StateInput): State {
   if (input.externalDescriptors) state.external_descriptors = input.externalDescriptors;
   if (input.intelRdt) state.intel_rdt_path = input.intelRdt.path;
   return state;
+}
+
+function hasPidNamespace(spec: Spec): boolean {
+  const namespaces = spec.linux?.namespaces ?? [];
+  for (let i = 0; i < namespaces.length; i++) {
+    if (namespaces[i]!.type === "pid") return !namespaces[i]!.path;
+  }
+  return false;
 }
 
 /**

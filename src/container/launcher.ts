@@ -122,7 +122,7 @@ export class Launcher {
     if (this.mode.waitForStart) this.makeFifo();
     this.claimState();
     this.cgroup.create();
-    const opened = await this.openFds(plan.fds);
+    const opened = plan.fds.length > 1 ? await this.openFds(plan.fds) : { fds: [], owned: [] };
     try {
       const pidns = plan.birth.pidns;
       const pidnsAt = plan.fds.findIndex((fd) => fd.name === pidns) - 1;
@@ -147,11 +147,11 @@ export class Launcher {
     // Compiled while init makes its namespaces.
     const first = rest.next().value!;
     this.expect(Stage.namespaces);
-    await this.giveIds();
+    if (this.launch.context.isNew("user")) await this.giveIds();
     this.cgroup.place(init.pid);
     const { oomScoreAdj } = this.spec.process!;
     if (oomScoreAdj !== undefined) this.setOomScore(oomScoreAdj);
-    await this.extras.moveDevices?.(init.pid);
+    this.extras.moveDevices?.(init.pid);
     await this.sendParts(first, rest);
   }
 
@@ -262,7 +262,6 @@ export class Launcher {
   }
 
   private async giveIds(): Promise<void> {
-    if (!this.launch.context.isNew("user")) return;
     const { writeIdMaps } = await import("./ids.ts");
     writeIdMaps(this.init!.pid, this.spec.linux!, this.euid);
   }

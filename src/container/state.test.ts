@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BuncError } from "../errors.ts";
 import {
+  claimText,
   isWholeHead,
   parseState,
   parseSummary,
@@ -79,6 +80,22 @@ describe("writing", () => {
     expect(text).toContain('"memory":9223372036854775807}');
     expect(parseState(text, FILE)).toEqual(state);
   });
+});
+
+test("the first state is one that can be read, of a container without an init", () => {
+  const claim = {
+    id: "x",
+    bundle: "/b",
+    rootfs: "/b/rootfs",
+    created: "2026-11-20T23:53:25Z",
+    cgroupPaths: { "": "/sys/fs/cgroup/x" },
+  };
+  const text = claimText(claim);
+  expect(isWholeHead(text)).toBe(true);
+  const { own, ...summary } = parseSummary(text, FILE);
+  expect(summary).toMatchObject({ ...claim, pid: -1, start: 0, sharedPid: false, ociVersion: "1.3.0" });
+  expect(own?.version).toBe(1);
+  expect(stateText(parseState(text, FILE))).toBe(text);
 });
 
 describe("the summary", () => {

@@ -118,6 +118,43 @@ export function withProcess(state: State, pid: number, start: number): State {
   return { ...state, init_process_pid: pid, init_process_start: start, namespace_paths: paths };
 }
 
+/** What is known of a container before anything of it is made. */
+export interface Claim {
+  id: string;
+  bundle: string;
+  rootfs: string;
+  created: string;
+  cgroupPaths: Readonly<Record<string, string>>;
+}
+
+/**
+ * The first state.json, written before there are cgroups or an init: what `delete --force` needs should `create` be
+ * killed before it has written the whole one. runc can read it, too: it crashes on a cgroup without `devices`, and of a
+ * container without a pid namespace it would kill all that is in the cgroups, whoever's they are.
+ */
+export function claimText({ id, bundle, rootfs, created, cgroupPaths }: Claim): string {
+  const state: State = {
+    bunc: { version: OWN_VERSION, ociVersion: OCI_VERSION, bundle, rootfs },
+    id,
+    init_process_pid: -1,
+    init_process_start: 0,
+    created,
+    cgroup_paths: cgroupPaths,
+    namespace_paths: {},
+    config: {
+      rootfs,
+      mounts: null,
+      devices: null,
+      namespaces: [{ type: "NEWPID" }],
+      cgroups: { devices: [] },
+      version: OCI_VERSION,
+      labels: [`bundle=${bundle}`],
+    },
+  };
+  // "config" is the last key already.
+  return JSON.stringify(state);
+}
+
 /** The JSON of each config that was written: a container's is written twice, without and with its process. */
 const written = new WeakMap<object, string>();
 

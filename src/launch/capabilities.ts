@@ -1,52 +1,7 @@
 /** Capabilities: names of config.json to the masks and structures of the kernel (capabilities(7), capset(2)). */
-import { abi } from "../linux/abi.gen.ts";
 
 /** Version 3 of the structures: two words of 32 bits for each set. */
 const VERSION_3 = 0x20080522;
-
-const NAMES: readonly (readonly [string, number])[] = [
-  ["CAP_CHOWN", abi.CAP_CHOWN],
-  ["CAP_DAC_OVERRIDE", abi.CAP_DAC_OVERRIDE],
-  ["CAP_DAC_READ_SEARCH", abi.CAP_DAC_READ_SEARCH],
-  ["CAP_FOWNER", abi.CAP_FOWNER],
-  ["CAP_FSETID", abi.CAP_FSETID],
-  ["CAP_KILL", abi.CAP_KILL],
-  ["CAP_SETGID", abi.CAP_SETGID],
-  ["CAP_SETUID", abi.CAP_SETUID],
-  ["CAP_SETPCAP", abi.CAP_SETPCAP],
-  ["CAP_LINUX_IMMUTABLE", abi.CAP_LINUX_IMMUTABLE],
-  ["CAP_NET_BIND_SERVICE", abi.CAP_NET_BIND_SERVICE],
-  ["CAP_NET_BROADCAST", abi.CAP_NET_BROADCAST],
-  ["CAP_NET_ADMIN", abi.CAP_NET_ADMIN],
-  ["CAP_NET_RAW", abi.CAP_NET_RAW],
-  ["CAP_IPC_LOCK", abi.CAP_IPC_LOCK],
-  ["CAP_IPC_OWNER", abi.CAP_IPC_OWNER],
-  ["CAP_SYS_MODULE", abi.CAP_SYS_MODULE],
-  ["CAP_SYS_RAWIO", abi.CAP_SYS_RAWIO],
-  ["CAP_SYS_CHROOT", abi.CAP_SYS_CHROOT],
-  ["CAP_SYS_PTRACE", abi.CAP_SYS_PTRACE],
-  ["CAP_SYS_PACCT", abi.CAP_SYS_PACCT],
-  ["CAP_SYS_ADMIN", abi.CAP_SYS_ADMIN],
-  ["CAP_SYS_BOOT", abi.CAP_SYS_BOOT],
-  ["CAP_SYS_NICE", abi.CAP_SYS_NICE],
-  ["CAP_SYS_RESOURCE", abi.CAP_SYS_RESOURCE],
-  ["CAP_SYS_TIME", abi.CAP_SYS_TIME],
-  ["CAP_SYS_TTY_CONFIG", abi.CAP_SYS_TTY_CONFIG],
-  ["CAP_MKNOD", abi.CAP_MKNOD],
-  ["CAP_LEASE", abi.CAP_LEASE],
-  ["CAP_AUDIT_WRITE", abi.CAP_AUDIT_WRITE],
-  ["CAP_AUDIT_CONTROL", abi.CAP_AUDIT_CONTROL],
-  ["CAP_SETFCAP", abi.CAP_SETFCAP],
-  ["CAP_MAC_OVERRIDE", abi.CAP_MAC_OVERRIDE],
-  ["CAP_MAC_ADMIN", abi.CAP_MAC_ADMIN],
-  ["CAP_SYSLOG", abi.CAP_SYSLOG],
-  ["CAP_WAKE_ALARM", abi.CAP_WAKE_ALARM],
-  ["CAP_BLOCK_SUSPEND", abi.CAP_BLOCK_SUSPEND],
-  ["CAP_AUDIT_READ", abi.CAP_AUDIT_READ],
-  ["CAP_PERFMON", abi.CAP_PERFMON],
-  ["CAP_BPF", abi.CAP_BPF],
-  ["CAP_CHECKPOINT_RESTORE", abi.CAP_CHECKPOINT_RESTORE],
-];
 
 /** A set of capabilities as two words: bits 0-31 and 32-63. */
 export interface CapSet {
@@ -54,15 +9,27 @@ export interface CapSet {
   high: number;
 }
 
-/** Number of a capability, or undefined for a name that is none. */
-export function capability(name: string): number | undefined {
-  for (const entry of NAMES) if (entry[0] === name) return entry[1];
-  return undefined;
+/** In the order of their numbers, which are the same everywhere (capabilities.test.ts compares them with the headers). */
+const NAMES =
+  "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID " +
+  "CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW " +
+  "CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT " +
+  "CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD " +
+  "CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG " +
+  "CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE";
+
+let known: string[] | undefined;
+
+/** All names, by number. */
+export function capabilityNames(): readonly string[] {
+  known ??= NAMES.split(" ");
+  return known;
 }
 
-/** All names, for `features`. */
-export function capabilityNames(): string[] {
-  return NAMES.map(([name]) => name);
+/** Number of a capability, or undefined for a name that is none. */
+export function capability(name: string): number | undefined {
+  const number = capabilityNames().indexOf(name);
+  return number < 0 ? undefined : number;
 }
 
 /** The set of these names. A name that is no capability is left out, as runc does (it warns). */

@@ -120,6 +120,7 @@ function mountV2(c: Context, entry: CgroupMount, layout: Layout | undefined): vo
   if (own || !host) {
     let params = "";
     for (const { text } of flags.data) params += parameter(text);
+    for (const flag of flags.superFlags) params += parameter(flag);
     if (mount.source) params += parameter(`source=${mount.source}`);
     append(
       c,

@@ -114,12 +114,14 @@ function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
   const { options, args } = op;
   view.setUint16(at + OP.code, op.call, true);
   view.setUint8(at + OP.slot, options.slot ? options.slot.index : abi.BUNC_NO_SLOT);
+  if (options.okSkip && options.okSkip > 255) throw new RangeError("an operation skips at most 255 others");
   if (options.okSkip) view.setUint8(at + OP.ok_skip, options.okSkip);
   if (options.log) view.setUint16(at + OP.log_slot, options.log.index + 1, true);
   const tolerate = options.tolerate;
   if (tolerate) {
     if (tolerate.length > 2) throw new RangeError("an operation tolerates at most two errnos");
     for (let i = 0; i < tolerate.length; i++) {
+      if (tolerate[i]![1] > 255) throw new RangeError("an operation skips at most 255 others");
       view.setUint8(at + (i ? OP.err2 : OP.err1), tolerate[i]![0]);
       view.setUint8(at + (i ? OP.skip2 : OP.skip1), tolerate[i]![1]);
     }

@@ -26,82 +26,116 @@ export interface MountFlags {
   idmapRecursive: boolean;
 }
 
-type Attr = readonly [attr: number, clear: boolean];
+// Switches instead of tables: they are in the bytecode as they are, where a table would be built at every start.
 
-/** Options that set or clear an attribute; the r-form of each does it recursively. */
-const ATTRS: Readonly<Record<string, Attr>> = {
-  ro: [abi.MOUNT_ATTR_RDONLY, false],
-  rw: [abi.MOUNT_ATTR_RDONLY, true],
-  nosuid: [abi.MOUNT_ATTR_NOSUID, false],
-  suid: [abi.MOUNT_ATTR_NOSUID, true],
-  nodev: [abi.MOUNT_ATTR_NODEV, false],
-  dev: [abi.MOUNT_ATTR_NODEV, true],
-  noexec: [abi.MOUNT_ATTR_NOEXEC, false],
-  exec: [abi.MOUNT_ATTR_NOEXEC, true],
-  nodiratime: [abi.MOUNT_ATTR_NODIRATIME, false],
-  diratime: [abi.MOUNT_ATTR_NODIRATIME, true],
-  nosymfollow: [abi.MOUNT_ATTR_NOSYMFOLLOW, false],
-  symfollow: [abi.MOUNT_ATTR_NOSYMFOLLOW, true],
-};
+/** The attribute that an option sets, or clears (negative); 0 for an option of another kind. The r-form is recursive. */
+function attribute(name: string): number {
+  switch (name) {
+    case "ro":
+      return abi.MOUNT_ATTR_RDONLY;
+    case "rw":
+      return -abi.MOUNT_ATTR_RDONLY;
+    case "nosuid":
+      return abi.MOUNT_ATTR_NOSUID;
+    case "suid":
+      return -abi.MOUNT_ATTR_NOSUID;
+    case "nodev":
+      return abi.MOUNT_ATTR_NODEV;
+    case "dev":
+      return -abi.MOUNT_ATTR_NODEV;
+    case "noexec":
+      return abi.MOUNT_ATTR_NOEXEC;
+    case "exec":
+      return -abi.MOUNT_ATTR_NOEXEC;
+    case "nodiratime":
+      return abi.MOUNT_ATTR_NODIRATIME;
+    case "diratime":
+      return -abi.MOUNT_ATTR_NODIRATIME;
+    case "nosymfollow":
+      return abi.MOUNT_ATTR_NOSYMFOLLOW;
+    case "symfollow":
+      return -abi.MOUNT_ATTR_NOSYMFOLLOW;
+    default:
+      return 0;
+  }
+}
 
 /** The access-time options name values of one enumeration; those that clear go back to relatime. */
-const ATIME: Readonly<Record<string, number>> = {
-  relatime: abi.MOUNT_ATTR_RELATIME,
-  norelatime: abi.MOUNT_ATTR_STRICTATIME,
-  noatime: abi.MOUNT_ATTR_NOATIME,
-  atime: abi.MOUNT_ATTR_RELATIME,
-  strictatime: abi.MOUNT_ATTR_STRICTATIME,
-  nostrictatime: abi.MOUNT_ATTR_RELATIME,
-};
+function accessTime(name: string): number | undefined {
+  switch (name) {
+    case "relatime":
+    case "atime":
+    case "nostrictatime":
+      return abi.MOUNT_ATTR_RELATIME;
+    case "noatime":
+      return abi.MOUNT_ATTR_NOATIME;
+    case "strictatime":
+    case "norelatime":
+      return abi.MOUNT_ATTR_STRICTATIME;
+    default:
+      return undefined;
+  }
+}
 
-const PROPAGATION: Readonly<Record<string, number>> = {
-  private: abi.MS_PRIVATE,
-  rprivate: abi.MS_PRIVATE | abi.MS_REC,
-  slave: abi.MS_SLAVE,
-  rslave: abi.MS_SLAVE | abi.MS_REC,
-  shared: abi.MS_SHARED,
-  rshared: abi.MS_SHARED | abi.MS_REC,
-  unbindable: abi.MS_UNBINDABLE,
-  runbindable: abi.MS_UNBINDABLE | abi.MS_REC,
-};
+/** The propagation that an option or linux.rootfsPropagation names, or undefined. */
+export function propagationFlag(name: string): number | undefined {
+  switch (name) {
+    case "private":
+      return abi.MS_PRIVATE;
+    case "rprivate":
+      return abi.MS_PRIVATE | abi.MS_REC;
+    case "slave":
+      return abi.MS_SLAVE;
+    case "rslave":
+      return abi.MS_SLAVE | abi.MS_REC;
+    case "shared":
+      return abi.MS_SHARED;
+    case "rshared":
+      return abi.MS_SHARED | abi.MS_REC;
+    case "unbindable":
+      return abi.MS_UNBINDABLE;
+    case "runbindable":
+      return abi.MS_UNBINDABLE | abi.MS_REC;
+    default:
+      return undefined;
+  }
+}
 
-/** Superblock flags: [name for fsconfig, ""] to set, or the name that a later option takes back. */
-const SUPER: Readonly<Record<string, readonly [set: string, clear: string]>> = {
-  sync: ["sync", ""],
-  async: ["", "sync"],
-  dirsync: ["dirsync", ""],
-  lazytime: ["lazytime", ""],
-  nolazytime: ["", "lazytime"],
-  mand: ["mand", ""],
-  nomand: ["", "mand"],
-  iversion: ["iversion", ""],
-  noiversion: ["", "iversion"],
-};
+/** Superblock flags by the name for fsconfig, with "-" where the option takes it back; "" for no such option. */
+function superFlag(name: string): string {
+  switch (name) {
+    case "sync":
+    case "dirsync":
+    case "lazytime":
+    case "mand":
+    case "iversion":
+      return name;
+    case "async":
+      return "-sync";
+    case "nolazytime":
+    case "nomand":
+    case "noiversion":
+      return `-${name.slice(2)}`;
+    default:
+      return "";
+  }
+}
 
 /** Options that mean nothing for a mount of a container. */
-const IGNORED = new Set(["defaults", "silent", "loud", "remount"]);
+function isIgnored(name: string): boolean {
+  return name === "" || name === "defaults" || name === "silent" || name === "loud" || name === "remount";
+}
+
+const ATTRIBUTE_NAMES = "ro rw nosuid suid nodev dev noexec exec nodiratime diratime nosymfollow symfollow";
+const TIME_NAMES = "relatime norelatime noatime atime strictatime nostrictatime";
+const OTHER_NAMES =
+  "private rprivate slave rslave shared rshared unbindable runbindable sync async dirsync lazytime nolazytime mand " +
+  "nomand iversion noiversion defaults silent loud remount bind rbind tmpcopyup idmap ridmap";
 
 /** Every option name that is not a parameter of a file system, for `features` and the tests. */
 export function knownMountOptions(): string[] {
-  const recursive = [...Object.keys(ATTRS), ...Object.keys(ATIME)].map((name) => `r${name}`);
-  return [
-    ...Object.keys(ATTRS),
-    ...Object.keys(ATIME),
-    ...recursive,
-    ...Object.keys(PROPAGATION),
-    ...Object.keys(SUPER),
-    ...IGNORED,
-    "bind",
-    "rbind",
-    "tmpcopyup",
-    "idmap",
-    "ridmap",
-  ].sort();
-}
-
-/** The propagation that linux.rootfsPropagation names, or undefined. */
-export function propagationFlag(name: string): number | undefined {
-  return PROPAGATION[name];
+  const recursive = `${ATTRIBUTE_NAMES} ${TIME_NAMES}`.split(" ");
+  return [...recursive, ...recursive.map((name) => `r${name}`), ...OTHER_NAMES.split(" ")].sort();
 }
 
 /** Reads the options of one mount. Bind is told by option, and by the type "bind" as runc does. */
@@ -131,43 +165,62 @@ function readOption(flags: MountFlags, name: string, index: number): void {
   if (name === "bind" || name === "rbind") {
     flags.bind = true;
     flags.recursive ||= name === "rbind";
-  } else if (own(ATTRS, name)) {
-    const [attr, clear] = ATTRS[name]!;
-    flags.set = clear ? flags.set & ~attr : flags.set | attr;
-    flags.clear = clear ? flags.clear | attr : flags.clear & ~attr;
-  } else if (own(ATIME, name)) {
+    return;
+  }
+  const attr = attribute(name);
+  if (attr > 0) {
+    flags.set |= attr;
+    flags.clear &= ~attr;
+    return;
+  }
+  if (attr < 0) {
+    flags.set &= ~-attr;
+    flags.clear |= -attr;
+    return;
+  }
+  const time = accessTime(name);
+  if (time !== undefined) {
     // An access-time value can only be set together with clearing the whole field (mount_setattr(2)).
-    flags.set = (flags.set & ~abi.MOUNT_ATTR__ATIME) | ATIME[name]!;
+    flags.set = (flags.set & ~abi.MOUNT_ATTR__ATIME) | time;
     flags.clear |= abi.MOUNT_ATTR__ATIME;
-  } else if (own(PROPAGATION, name)) {
-    flags.propagation.push(PROPAGATION[name]!);
-  } else if (own(SUPER, name)) {
-    const [set, clear] = SUPER[name]!;
-    flags.superFlags = flags.superFlags.filter((flag) => flag !== (set || clear));
-    if (set) flags.superFlags.push(set);
+    return;
+  }
+  const propagation = propagationFlag(name);
+  if (propagation !== undefined) flags.propagation.push(propagation);
+  else if (!readSpecial(flags, name) && !isIgnored(name)) flags.data.push({ text: name, index });
+}
+
+function readSpecial(flags: MountFlags, name: string): boolean {
+  const flag = superFlag(name);
+  if (flag) {
+    const plain = flag[0] === "-" ? flag.slice(1) : flag;
+    flags.superFlags = flags.superFlags.filter((other) => other !== plain);
+    if (plain === flag) flags.superFlags.push(flag);
   } else if (name === "tmpcopyup") {
     flags.tmpcopyup = true;
   } else if (name === "idmap" || name === "ridmap") {
     flags.idmap = true;
     flags.idmapRecursive ||= name === "ridmap";
-  } else if (name.startsWith("r") && (own(ATTRS, name.slice(1)) || own(ATIME, name.slice(1)))) {
-    readRecursive(flags, name.slice(1));
-  } else if (!IGNORED.has(name) && name !== "") {
-    flags.data.push({ text: name, index });
+  } else {
+    return name[0] === "r" && readRecursive(flags, name.slice(1));
   }
+  return true;
 }
 
-function readRecursive(flags: MountFlags, name: string): void {
-  if (own(ATIME, name)) {
-    flags.recSet = (flags.recSet & ~abi.MOUNT_ATTR__ATIME) | ATIME[name]!;
+function readRecursive(flags: MountFlags, name: string): boolean {
+  const time = accessTime(name);
+  const attr = attribute(name);
+  if (time !== undefined) {
+    flags.recSet = (flags.recSet & ~abi.MOUNT_ATTR__ATIME) | time;
     flags.recClear |= abi.MOUNT_ATTR__ATIME;
-    return;
+  } else if (attr > 0) {
+    flags.recSet |= attr;
+    flags.recClear &= ~attr;
+  } else if (attr < 0) {
+    flags.recSet &= ~-attr;
+    flags.recClear |= -attr;
+  } else {
+    return false;
   }
-  const [attr, clear] = ATTRS[name]!;
-  flags.recSet = clear ? flags.recSet & ~attr : flags.recSet | attr;
-  flags.recClear = clear ? flags.recClear | attr : flags.recClear & ~attr;
-}
-
-function own(table: object, name: string): boolean {
-  return Object.hasOwn(table, name);
+  return true;
 }

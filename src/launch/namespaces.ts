@@ -5,20 +5,26 @@ import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, Stage } from "./context.ts";
 import type { Part } from "./program.ts";
 
-const CLONE_FLAG: Readonly<Record<LinuxNamespaceType, number>> = {
-  user: abi.CLONE_NEWUSER,
-  ipc: abi.CLONE_NEWIPC,
-  uts: abi.CLONE_NEWUTS,
-  network: abi.CLONE_NEWNET,
-  pid: abi.CLONE_NEWPID,
-  mount: abi.CLONE_NEWNS,
-  cgroup: abi.CLONE_NEWCGROUP,
-  time: abi.CLONE_NEWTIME,
-};
-
 /** The kernel's flag of a namespace type. */
 export function cloneFlag(type: LinuxNamespaceType): number {
-  return CLONE_FLAG[type];
+  switch (type) {
+    case "user":
+      return abi.CLONE_NEWUSER;
+    case "ipc":
+      return abi.CLONE_NEWIPC;
+    case "uts":
+      return abi.CLONE_NEWUTS;
+    case "network":
+      return abi.CLONE_NEWNET;
+    case "pid":
+      return abi.CLONE_NEWPID;
+    case "mount":
+      return abi.CLONE_NEWNS;
+    case "cgroup":
+      return abi.CLONE_NEWCGROUP;
+    case "time":
+      return abi.CLONE_NEWTIME;
+  }
 }
 
 /** How init is born: its clone flags, and the pid namespace that the parent's thread enters for it. */
@@ -52,7 +58,7 @@ export function planBirth(c: Context): Birth {
       });
       if (type === "pid" && !joinsUser) pidns = joinedFd(type);
     } else if (type === "user" || (type === "pid" && !joinsUser)) {
-      flags |= CLONE_FLAG[type];
+      flags |= cloneFlag(type);
     }
   }
   return { flags, pidns };
@@ -63,7 +69,7 @@ function join(c: Context, type: LinuxNamespaceType): void {
   const fd = c.fd(joinedFd(type));
   if (fd === undefined) return;
   c.part.at("namespaces", `${c.namespace(type)!.at}.path`);
-  c.part.op(abi.SYS_setns, [fd, CLONE_FLAG[type]], {
+  c.part.op(abi.SYS_setns, [fd, cloneFlag(type)], {
     about: `cannot join the ${type} namespace ${JSON.stringify(c.namespace(type)!.path)}`,
     hint: "the path must be a namespace of this type that you may enter",
   });
@@ -83,7 +89,7 @@ export function compileNamespaces(c: Context): Part {
   const made: string[] = [];
   for (const type of ["mount", "uts", "ipc", "network", "time"] as const) {
     if (!c.isNew(type)) continue;
-    flags |= CLONE_FLAG[type];
+    flags |= cloneFlag(type);
     made.push(type);
   }
   part.at("namespaces", "linux.namespaces");

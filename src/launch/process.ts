@@ -14,54 +14,108 @@ const IOPRIO_CLASS: Readonly<Record<string, number>> = {
   IOPRIO_CLASS_BE: 2,
   IOPRIO_CLASS_IDLE: 3,
 };
-const RLIMIT: Readonly<Record<string, number>> = {
-  RLIMIT_AS: abi.RLIMIT_AS,
-  RLIMIT_CORE: abi.RLIMIT_CORE,
-  RLIMIT_CPU: abi.RLIMIT_CPU,
-  RLIMIT_DATA: abi.RLIMIT_DATA,
-  RLIMIT_FSIZE: abi.RLIMIT_FSIZE,
-  RLIMIT_LOCKS: abi.RLIMIT_LOCKS,
-  RLIMIT_MEMLOCK: abi.RLIMIT_MEMLOCK,
-  RLIMIT_MSGQUEUE: abi.RLIMIT_MSGQUEUE,
-  RLIMIT_NICE: abi.RLIMIT_NICE,
-  RLIMIT_NOFILE: abi.RLIMIT_NOFILE,
-  RLIMIT_NPROC: abi.RLIMIT_NPROC,
-  RLIMIT_RSS: abi.RLIMIT_RSS,
-  RLIMIT_RTPRIO: abi.RLIMIT_RTPRIO,
-  RLIMIT_RTTIME: abi.RLIMIT_RTTIME,
-  RLIMIT_SIGPENDING: abi.RLIMIT_SIGPENDING,
-  RLIMIT_STACK: abi.RLIMIT_STACK,
-};
-const SCHED: Readonly<Record<string, number>> = {
-  SCHED_OTHER: abi.SCHED_OTHER,
-  SCHED_FIFO: abi.SCHED_FIFO,
-  SCHED_RR: abi.SCHED_RR,
-  SCHED_BATCH: abi.SCHED_BATCH,
-  // Reserved in <linux/sched.h>, and refused by the kernel.
-  SCHED_ISO: 4,
-  SCHED_IDLE: abi.SCHED_IDLE,
-  SCHED_DEADLINE: abi.SCHED_DEADLINE,
-  SCHED_FLAG_RESET_ON_FORK: abi.SCHED_FLAG_RESET_ON_FORK,
-  SCHED_FLAG_RECLAIM: abi.SCHED_FLAG_RECLAIM,
-  SCHED_FLAG_DL_OVERRUN: abi.SCHED_FLAG_DL_OVERRUN,
-  SCHED_FLAG_KEEP_POLICY: abi.SCHED_FLAG_KEEP_POLICY,
-  SCHED_FLAG_KEEP_PARAMS: abi.SCHED_FLAG_KEEP_PARAMS,
-  SCHED_FLAG_UTIL_CLAMP_MIN: abi.SCHED_FLAG_UTIL_CLAMP_MIN,
-  SCHED_FLAG_UTIL_CLAMP_MAX: abi.SCHED_FLAG_UTIL_CLAMP_MAX,
-};
-const MPOL: Readonly<Record<string, number>> = {
-  MPOL_DEFAULT: abi.MPOL_DEFAULT,
-  MPOL_PREFERRED: abi.MPOL_PREFERRED,
-  MPOL_BIND: abi.MPOL_BIND,
-  MPOL_INTERLEAVE: abi.MPOL_INTERLEAVE,
-  MPOL_LOCAL: abi.MPOL_LOCAL,
-  MPOL_PREFERRED_MANY: abi.MPOL_PREFERRED_MANY,
-  // Linux 6.9; not in the headers of Debian 12.
-  MPOL_WEIGHTED_INTERLEAVE: 6,
-  MPOL_F_NUMA_BALANCING: abi.MPOL_F_NUMA_BALANCING,
-  MPOL_F_RELATIVE_NODES: abi.MPOL_F_RELATIVE_NODES,
-  MPOL_F_STATIC_NODES: abi.MPOL_F_STATIC_NODES,
-};
+function rlimit(name: string): number {
+  switch (name) {
+    case "RLIMIT_AS":
+      return abi.RLIMIT_AS;
+    case "RLIMIT_CORE":
+      return abi.RLIMIT_CORE;
+    case "RLIMIT_CPU":
+      return abi.RLIMIT_CPU;
+    case "RLIMIT_DATA":
+      return abi.RLIMIT_DATA;
+    case "RLIMIT_FSIZE":
+      return abi.RLIMIT_FSIZE;
+    case "RLIMIT_LOCKS":
+      return abi.RLIMIT_LOCKS;
+    case "RLIMIT_MEMLOCK":
+      return abi.RLIMIT_MEMLOCK;
+    case "RLIMIT_MSGQUEUE":
+      return abi.RLIMIT_MSGQUEUE;
+    case "RLIMIT_NICE":
+      return abi.RLIMIT_NICE;
+    case "RLIMIT_NOFILE":
+      return abi.RLIMIT_NOFILE;
+    case "RLIMIT_NPROC":
+      return abi.RLIMIT_NPROC;
+    case "RLIMIT_RSS":
+      return abi.RLIMIT_RSS;
+    case "RLIMIT_RTPRIO":
+      return abi.RLIMIT_RTPRIO;
+    case "RLIMIT_RTTIME":
+      return abi.RLIMIT_RTTIME;
+    case "RLIMIT_SIGPENDING":
+      return abi.RLIMIT_SIGPENDING;
+    case "RLIMIT_STACK":
+      return abi.RLIMIT_STACK;
+    default:
+      return 0;
+  }
+}
+
+function schedValue(name: string): number {
+  switch (name) {
+    case "SCHED_OTHER":
+      return abi.SCHED_OTHER;
+    case "SCHED_FIFO":
+      return abi.SCHED_FIFO;
+    case "SCHED_RR":
+      return abi.SCHED_RR;
+    case "SCHED_BATCH":
+      return abi.SCHED_BATCH;
+    // Reserved in <linux/sched.h>, and refused by the kernel.
+    case "SCHED_ISO":
+      return 4;
+    case "SCHED_IDLE":
+      return abi.SCHED_IDLE;
+    case "SCHED_DEADLINE":
+      return abi.SCHED_DEADLINE;
+    case "SCHED_FLAG_RESET_ON_FORK":
+      return abi.SCHED_FLAG_RESET_ON_FORK;
+    case "SCHED_FLAG_RECLAIM":
+      return abi.SCHED_FLAG_RECLAIM;
+    case "SCHED_FLAG_DL_OVERRUN":
+      return abi.SCHED_FLAG_DL_OVERRUN;
+    case "SCHED_FLAG_KEEP_POLICY":
+      return abi.SCHED_FLAG_KEEP_POLICY;
+    case "SCHED_FLAG_KEEP_PARAMS":
+      return abi.SCHED_FLAG_KEEP_PARAMS;
+    case "SCHED_FLAG_UTIL_CLAMP_MIN":
+      return abi.SCHED_FLAG_UTIL_CLAMP_MIN;
+    case "SCHED_FLAG_UTIL_CLAMP_MAX":
+      return abi.SCHED_FLAG_UTIL_CLAMP_MAX;
+    default:
+      return 0;
+  }
+}
+
+function memoryPolicyValue(name: string): number {
+  switch (name) {
+    case "MPOL_DEFAULT":
+      return abi.MPOL_DEFAULT;
+    case "MPOL_PREFERRED":
+      return abi.MPOL_PREFERRED;
+    case "MPOL_BIND":
+      return abi.MPOL_BIND;
+    case "MPOL_INTERLEAVE":
+      return abi.MPOL_INTERLEAVE;
+    case "MPOL_LOCAL":
+      return abi.MPOL_LOCAL;
+    case "MPOL_PREFERRED_MANY":
+      return abi.MPOL_PREFERRED_MANY;
+    // Linux 6.9; not in the headers of Debian 12.
+    case "MPOL_WEIGHTED_INTERLEAVE":
+      return 6;
+    case "MPOL_F_NUMA_BALANCING":
+      return abi.MPOL_F_NUMA_BALANCING;
+    case "MPOL_F_RELATIVE_NODES":
+      return abi.MPOL_F_RELATIVE_NODES;
+    case "MPOL_F_STATIC_NODES":
+      return abi.MPOL_F_STATIC_NODES;
+    default:
+      return 0;
+  }
+}
 
 /** Session keyring of its own, unless --no-new-keyring. */
 export function compileKeyring(c: Context): void {
@@ -157,8 +211,8 @@ function compileScheduler(c: Context): void {
   const s = c.process.scheduler;
   if (!s) return;
   let flags = 0;
-  for (const flag of s.flags ?? []) flags |= SCHED[flag]!;
-  const policy = SCHED[s.policy]!;
+  for (const flag of s.flags ?? []) flags |= schedValue(flag);
+  const policy = schedValue(s.policy);
   const attr = new Struct(48, "sched_attr")
     .u32(0, 48)
     .u32(4, policy)
@@ -175,8 +229,8 @@ function compileScheduler(c: Context): void {
 function compileMemoryPolicy(c: Context): void {
   const policy = c.spec.linux?.memoryPolicy;
   if (!policy) return;
-  let mode = MPOL[policy.mode]!;
-  for (const flag of policy.flags ?? []) mode |= MPOL[flag]!;
+  let mode = memoryPolicyValue(policy.mode);
+  for (const flag of policy.flags ?? []) mode |= memoryPolicyValue(flag);
   const nodes = parseNumberList(policy.nodes ?? "");
   const last = nodes.length ? nodes[nodes.length - 1]! : -1;
   const mask = new Uint8Array(Math.max(8, ((last >>> 6) + 1) * 8));
@@ -204,7 +258,7 @@ function compileRlimits(c: Context): void {
     const { type, soft, hard } = limits[i]!;
     const value = new Struct(16, "rlimit64").u64(0, soft).u64(8, hard);
     c.part.at("process", `process.rlimits[${i}]`);
-    c.part.op(abi.SYS_prlimit64, [0, RLIMIT[type]!, value, 0], {
+    c.part.op(abi.SYS_prlimit64, [0, rlimit(type), value, 0], {
       about: `error setting rlimits for ready process: error setting rlimit type ${type}`,
       hint: "raising a hard limit needs CAP_SYS_RESOURCE",
     });

@@ -1,8 +1,11 @@
 /** Errnos: their names, and the words that Go's syscall package has for them (callers match some of those). */
 import { abi } from "./abi.gen.ts";
 
-/** [name, words] of the errnos a runtime meets; the words are those of Go, which are strerror's in lower case. */
-const TABLE: readonly (readonly [number, string, string])[] = [
+/** [number, name, words] of the errnos a runtime meets; the words are those of Go, which are strerror's in lower case. */
+type Entry = readonly [number, string, string];
+
+// A function, so that a start without an error does not build the table.
+const table = (): readonly Entry[] => [
   [abi.EPERM, "EPERM", "operation not permitted"],
   [abi.ENOENT, "ENOENT", "no such file or directory"],
   [abi.ESRCH, "ESRCH", "no such process"],
@@ -73,15 +76,15 @@ const TABLE: readonly (readonly [number, string, string])[] = [
 
 /** The errno's name, e.g. "ENOENT"; "errno 200" when it has none here. */
 export function errnoName(errno: number): string {
-  return TABLE.find((entry) => entry[0] === errno)?.[1] ?? `errno ${errno}`;
+  return table().find((entry) => entry[0] === errno)?.[1] ?? `errno ${errno}`;
 }
 
 /** Go's words for the errno, e.g. "no such file or directory". */
 export function errnoText(errno: number): string {
-  return TABLE.find((entry) => entry[0] === errno)?.[2] ?? `errno ${errno}`;
+  return table().find((entry) => entry[0] === errno)?.[2] ?? `errno ${errno}`;
 }
 
 /** The number of an errno given by name, or undefined. */
 export function errnoNumber(name: string): number | undefined {
-  return TABLE.find((entry) => entry[1] === name)?.[0];
+  return table().find((entry) => entry[1] === name)?.[0];
 }

@@ -179,32 +179,31 @@ function setLinux(config: LibcontainerConfig, linux: NonNullable<Spec["linux"]>)
       ...(rdt.enableMonitoring ? { enableMonitoring: true } : {}),
     };
   }
-  const policy = linux.memoryPolicy;
-  if (policy) {
-    config.memory_policy = {
-      mode: MEMORY_MODES[policy.mode],
-      flags: (policy.flags ?? []).reduce((flags, name) => flags | MEMORY_FLAGS[name], 0),
-      nodes: cpuSet(policy.nodes ?? "") ?? [],
-    };
-  }
+  if (linux.memoryPolicy) config.memory_policy = memoryPolicy(linux.memoryPolicy);
 }
 
-const MEMORY_MODES = {
-  MPOL_DEFAULT: abi.MPOL_DEFAULT,
-  MPOL_PREFERRED: abi.MPOL_PREFERRED,
-  MPOL_BIND: abi.MPOL_BIND,
-  MPOL_INTERLEAVE: abi.MPOL_INTERLEAVE,
-  MPOL_LOCAL: abi.MPOL_LOCAL,
-  MPOL_PREFERRED_MANY: abi.MPOL_PREFERRED_MANY,
-  // Newer than the headers of Debian 12 (Linux 6.9).
-  MPOL_WEIGHTED_INTERLEAVE: 6,
-} as const;
-
-const MEMORY_FLAGS = {
-  MPOL_F_NUMA_BALANCING: abi.MPOL_F_NUMA_BALANCING,
-  MPOL_F_RELATIVE_NODES: abi.MPOL_F_RELATIVE_NODES,
-  MPOL_F_STATIC_NODES: abi.MPOL_F_STATIC_NODES,
-} as const;
+function memoryPolicy({ mode, flags, nodes }: LinuxMemoryPolicy): LibcontainerConfig["memory_policy"] {
+  const modes = {
+    MPOL_DEFAULT: abi.MPOL_DEFAULT,
+    MPOL_PREFERRED: abi.MPOL_PREFERRED,
+    MPOL_BIND: abi.MPOL_BIND,
+    MPOL_INTERLEAVE: abi.MPOL_INTERLEAVE,
+    MPOL_LOCAL: abi.MPOL_LOCAL,
+    MPOL_PREFERRED_MANY: abi.MPOL_PREFERRED_MANY,
+    // Newer than the headers of Debian 12 (Linux 6.9).
+    MPOL_WEIGHTED_INTERLEAVE: 6,
+  };
+  const bits = {
+    MPOL_F_NUMA_BALANCING: abi.MPOL_F_NUMA_BALANCING,
+    MPOL_F_RELATIVE_NODES: abi.MPOL_F_RELATIVE_NODES,
+    MPOL_F_STATIC_NODES: abi.MPOL_F_STATIC_NODES,
+  };
+  return {
+    mode: modes[mode],
+    flags: (flags ?? []).reduce((sum: number, name) => sum | bits[name], 0),
+    nodes: cpuSet(nodes ?? "") ?? [],
+  };
+}
 
 function setProcess(config: LibcontainerConfig, process: Process): void {
   if (process.oomScoreAdj !== undefined) config.oom_score_adj = process.oomScoreAdj;

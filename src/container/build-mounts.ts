@@ -10,42 +10,77 @@ import { abi } from "../linux/abi.gen.ts";
 import type { LinuxIDMapping, Mount } from "../oci/config.ts";
 import type { IdMap, LibcontainerMount } from "./libcontainer.ts";
 
-/** The options that are flags of mount(2), as specconv has them: the flag, negative where the option clears it. */
-const FLAGS: Readonly<Record<string, number | undefined>> = {
-  __proto__: null as never,
-  async: -abi.MS_SYNCHRONOUS,
-  atime: -abi.MS_NOATIME,
-  bind: abi.MS_BIND,
-  dev: -abi.MS_NODEV,
-  diratime: -abi.MS_NODIRATIME,
-  dirsync: abi.MS_DIRSYNC,
-  exec: -abi.MS_NOEXEC,
-  iversion: abi.MS_I_VERSION,
-  lazytime: abi.MS_LAZYTIME,
-  loud: -abi.MS_SILENT,
-  mand: abi.MS_MANDLOCK,
-  noatime: abi.MS_NOATIME,
-  nodev: abi.MS_NODEV,
-  nodiratime: abi.MS_NODIRATIME,
-  noexec: abi.MS_NOEXEC,
-  noiversion: -abi.MS_I_VERSION,
-  nolazytime: -abi.MS_LAZYTIME,
-  nomand: -abi.MS_MANDLOCK,
-  norelatime: -abi.MS_RELATIME,
-  nostrictatime: -abi.MS_STRICTATIME,
-  nosuid: abi.MS_NOSUID,
-  nosymfollow: abi.MS_NOSYMFOLLOW,
-  rbind: abi.MS_BIND | abi.MS_REC,
-  relatime: abi.MS_RELATIME,
-  remount: abi.MS_REMOUNT,
-  ro: abi.MS_RDONLY,
-  rw: -abi.MS_RDONLY,
-  silent: abi.MS_SILENT,
-  strictatime: abi.MS_STRICTATIME,
-  suid: -abi.MS_NOSUID,
-  sync: abi.MS_SYNCHRONOUS,
-  symfollow: -abi.MS_NOSYMFOLLOW,
-};
+/** The flag of mount(2) that an option is, as specconv has them: negative where the option clears it; 0 for no flag. */
+function flagOf(option: string): number {
+  switch (option) {
+    case "async":
+      return -abi.MS_SYNCHRONOUS;
+    case "atime":
+      return -abi.MS_NOATIME;
+    case "bind":
+      return abi.MS_BIND;
+    case "dev":
+      return -abi.MS_NODEV;
+    case "diratime":
+      return -abi.MS_NODIRATIME;
+    case "dirsync":
+      return abi.MS_DIRSYNC;
+    case "exec":
+      return -abi.MS_NOEXEC;
+    case "iversion":
+      return abi.MS_I_VERSION;
+    case "lazytime":
+      return abi.MS_LAZYTIME;
+    case "loud":
+      return -abi.MS_SILENT;
+    case "mand":
+      return abi.MS_MANDLOCK;
+    case "noatime":
+      return abi.MS_NOATIME;
+    case "nodev":
+      return abi.MS_NODEV;
+    case "nodiratime":
+      return abi.MS_NODIRATIME;
+    case "noexec":
+      return abi.MS_NOEXEC;
+    case "noiversion":
+      return -abi.MS_I_VERSION;
+    case "nolazytime":
+      return -abi.MS_LAZYTIME;
+    case "nomand":
+      return -abi.MS_MANDLOCK;
+    case "norelatime":
+      return -abi.MS_RELATIME;
+    case "nostrictatime":
+      return -abi.MS_STRICTATIME;
+    case "nosuid":
+      return abi.MS_NOSUID;
+    case "nosymfollow":
+      return abi.MS_NOSYMFOLLOW;
+    case "rbind":
+      return abi.MS_BIND | abi.MS_REC;
+    case "relatime":
+      return abi.MS_RELATIME;
+    case "remount":
+      return abi.MS_REMOUNT;
+    case "ro":
+      return abi.MS_RDONLY;
+    case "rw":
+      return -abi.MS_RDONLY;
+    case "silent":
+      return abi.MS_SILENT;
+    case "strictatime":
+      return abi.MS_STRICTATIME;
+    case "suid":
+      return -abi.MS_NOSUID;
+    case "sync":
+      return abi.MS_SYNCHRONOUS;
+    case "symfollow":
+      return -abi.MS_NOSYMFOLLOW;
+    default:
+      return 0;
+  }
+}
 
 /** libcontainer's EXT_COPYUP. */
 const COPY_UP = 1;
@@ -62,8 +97,8 @@ export function buildMount(mount: Mount, bundle: string): LibcontainerMount {
   let special = mount.uidMappings !== undefined || mount.gidMappings !== undefined;
   for (let i = 0; i < options.length; i++) {
     const option = options[i]!;
-    const flag = FLAGS[option];
-    if (flag === undefined) {
+    const flag = flagOf(option);
+    if (flag === 0) {
       if (isSpecial(option)) special = true;
       else if (option !== "defaults") data += data ? `,${option}` : option;
     } else if (flag > 0) {
@@ -93,7 +128,7 @@ function isSpecial(option: string): boolean {
   if (option === "tmpcopyup" || option === "idmap" || option === "ridmap") return true;
   if (propagationFlag(option) !== undefined) return true;
   // rro, rnosuid, ...: an attribute for the whole tree of mounts.
-  return option.charCodeAt(0) === 0x72 && FLAGS[option.slice(1)] !== undefined;
+  return option.charCodeAt(0) === 0x72 && flagOf(option.slice(1)) !== 0;
 }
 
 function setSpecial(built: LibcontainerMount, mount: Mount): void {

@@ -1,49 +1,81 @@
 /** linux.seccomp as libcontainer keeps it (runc's specconv SetupSeccomp); runc's exec makes its filter from this. */
-import type { LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator } from "../oci/config.ts";
+import type {
+  Arch,
+  LinuxSeccomp,
+  LinuxSeccompAction,
+  LinuxSeccompArg,
+  LinuxSeccompOperator,
+} from "../oci/config.ts";
 import type { LibcontainerSeccomp } from "./libcontainer.ts";
 
 /** libcontainer/configs Action. */
-const ACTIONS: Readonly<Record<LinuxSeccompAction, number>> = {
-  SCMP_ACT_KILL: 1,
-  SCMP_ACT_ERRNO: 2,
-  SCMP_ACT_TRAP: 3,
-  SCMP_ACT_ALLOW: 4,
-  SCMP_ACT_TRACE: 5,
-  SCMP_ACT_LOG: 6,
-  SCMP_ACT_NOTIFY: 7,
-  SCMP_ACT_KILL_THREAD: 8,
-  SCMP_ACT_KILL_PROCESS: 9,
-};
+function actionOf(action: LinuxSeccompAction): number {
+  switch (action) {
+    case "SCMP_ACT_KILL":
+      return 1;
+    case "SCMP_ACT_ERRNO":
+      return 2;
+    case "SCMP_ACT_TRAP":
+      return 3;
+    case "SCMP_ACT_ALLOW":
+      return 4;
+    case "SCMP_ACT_TRACE":
+      return 5;
+    case "SCMP_ACT_LOG":
+      return 6;
+    case "SCMP_ACT_NOTIFY":
+      return 7;
+    case "SCMP_ACT_KILL_THREAD":
+      return 8;
+    case "SCMP_ACT_KILL_PROCESS":
+      return 9;
+  }
+}
 
 /** libcontainer/configs Operator. */
-const OPERATORS: Readonly<Record<LinuxSeccompOperator, number>> = {
-  SCMP_CMP_EQ: 1,
-  SCMP_CMP_NE: 2,
-  SCMP_CMP_GT: 3,
-  SCMP_CMP_GE: 4,
-  SCMP_CMP_LT: 5,
-  SCMP_CMP_LE: 6,
-  SCMP_CMP_MASKED_EQ: 7,
-};
+function operatorOf(operator: LinuxSeccompOperator): number {
+  switch (operator) {
+    case "SCMP_CMP_EQ":
+      return 1;
+    case "SCMP_CMP_NE":
+      return 2;
+    case "SCMP_CMP_GT":
+      return 3;
+    case "SCMP_CMP_GE":
+      return 4;
+    case "SCMP_CMP_LT":
+      return 5;
+    case "SCMP_CMP_LE":
+      return 6;
+    case "SCMP_CMP_MASKED_EQ":
+      return 7;
+  }
+}
 
-/** The architectures whose names in libseccomp's Go binding are not those of the runtime-spec in lower case. */
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  SCMP_ARCH_X86_64: "amd64",
-  SCMP_ARCH_AARCH64: "arm64",
-  SCMP_ARCH_LOONGARCH64: "loong64",
-};
+/** Names of architectures in libseccomp's Go binding: in lower case those of the runtime-spec, but for three. */
+function architectureOf(arch: Arch): string {
+  switch (arch) {
+    case "SCMP_ARCH_X86_64":
+      return "amd64";
+    case "SCMP_ARCH_AARCH64":
+      return "arm64";
+    case "SCMP_ARCH_LOONGARCH64":
+      return "loong64";
+    default:
+      return arch.slice("SCMP_ARCH_".length).toLowerCase();
+  }
+}
 
-const ARCH_PREFIX = "SCMP_ARCH_".length;
+/** What an entry without arguments has. */
+const NO_ARGS: never[] = [];
 
 /** The profile, or undefined for one that asks for nothing. */
 export function buildSeccomp(profile: LinuxSeccomp): LibcontainerSeccomp | undefined {
   const { defaultAction, syscalls = [], architectures } = profile;
   if (!defaultAction && syscalls.length === 0) return undefined;
   const built: LibcontainerSeccomp = {
-    default_action: ACTIONS[defaultAction],
-    architectures: architectures?.length
-      ? architectures.map((arch) => ARCHITECTURES[arch] ?? arch.slice(ARCH_PREFIX).toLowerCase())
-      : null,
+    default_action: actionOf(defaultAction),
+    architectures: architectures?.length ? architectures.map(architectureOf) : null,
     // Without a list runc sets this one, if kernel and libseccomp know it: all that bunc runs on do.
     flags: profile.flags ?? ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
     syscalls: [],
@@ -51,16 +83,18 @@ export function buildSeccomp(profile: LinuxSeccomp): LibcontainerSeccomp | undef
   };
   if (profile.listenerPath) built.listener_path = profile.listenerPath;
   if (profile.listenerMetadata) built.listener_metadata = profile.listenerMetadata;
-  for (const entry of syscalls) {
-    const action = ACTIONS[entry.action];
+  for (let i = 0; i < syscalls.length; i++) {
+    const entry = syscalls[i]!;
+    const action = actionOf(entry.action);
     const errnoRet = entry.errnoRet ?? null;
-    const args = (entry.args ?? []).map((arg) => ({
-      index: arg.index,
-      value: arg.value,
-      value_two: arg.valueTwo ?? 0,
-      op: OPERATORS[arg.op],
-    }));
-    for (const name of entry.names) built.syscalls.push({ name, action, errnoRet, args });
+    const args = entry.args?.length ? entry.args.map(argOf) : NO_ARGS;
+    for (let j = 0; j < entry.names.length; j++) {
+      built.syscalls.push({ name: entry.names[j]!, action, errnoRet, args });
+    }
   }
   return built;
+}
+
+function argOf(arg: LinuxSeccompArg): LibcontainerSeccomp["syscalls"][number]["args"][number] {
+  return { index: arg.index, value: arg.value, value_two: arg.valueTwo ?? 0, op: operatorOf(arg.op) };
 }

@@ -25,9 +25,11 @@ import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { Init } from "./init-channel.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
+import { removeStateDir } from "./remove.ts";
 import { type State, withProcess } from "./state.ts";
 import { timestamp } from "./status.ts";
 import { createStateDir, type StateDir } from "./store.ts";
+import type { TreeOpener } from "./trees.ts";
 import type { LaunchOptions } from "./types.ts";
 
 /** What the command wants beyond the options both share. */
@@ -70,6 +72,7 @@ export class Launcher {
       return new Launcher(options, mode, bundle.spec, bundle.spec.root.path, dir, extras);
     } catch (error) {
       removeStateDir(dir);
+      dir.close();
       throw error;
     }
   }
@@ -93,16 +96,15 @@ export class Launcher {
       rootfs,
       noPivot: options.noPivot,
       noNewKeyring: options.noNewKeyring,
-      preserve: extras.listenFds + options.preserveFds,
-      listenFds: extras.listenFds,
+      preserve: extras.preserve,
       waitForStart: mode.waitForStart,
-      notifySocket: extras.notifySocket,
       pidfdSocket: options.pidfdSocket !== undefined,
       seccomp: extras.seccomp,
       setgroups: this.euid === 0,
       innerPid: 1,
       hookEnv: extras.hookEnv,
       enterCgroup: this.cgroup.enter,
+      netDevices: extras.netDevices,
     };
     this.launch = new Launch(spec, this.settings, hostFacts(spec, options, this.cgroup));
   }
@@ -222,6 +224,7 @@ export class Launcher {
 
   private async openFds(wanted: readonly InheritedFd[]): Promise<OpenedFds> {
     const opened: OpenedFds = { fds: [], owned: [] };
+    let trees: TreeOpener | undefined;
     try {
       for (const fd of wanted.slice(1)) {
         const { from } = fd;
@@ -229,7 +232,8 @@ export class Launcher {
           opened.fds.push(this.mode.consoleFd);
           continue;
         }
-        const number = await this.openFd(from);
+        if (from.kind === "tree") trees ??= new (await import("./trees.ts")).TreeOpener(this.spec, this.euid);
+        const number = from.kind === "tree" ? trees!.open(from) : this.openFd(from);
         opened.fds.push(number);
         opened.owned.push(number);
       }
@@ -237,10 +241,12 @@ export class Launcher {
     } catch (error) {
       for (const fd of opened.owned) closeFd(fd);
       throw error;
+    } finally {
+      trees?.close();
     }
   }
 
-  private async openFd(from: InheritedFd["from"]): Promise<number> {
+  private openFd(from: Exclude<InheritedFd["from"], { kind: "tree" }>): number {
     switch (from.kind) {
       case "state-dir":
         return openReadonlyTree(this.dir.path);
@@ -250,8 +256,6 @@ export class Launcher {
         return connectUnix(this.fromBundle(this.options.pidfdSocket!));
       case "namespace":
         return openNamespace(from.namespace.type, from.namespace.path!, from.path);
-      case "tree":
-        return (await import("./trees.ts")).openTreeFd(this.spec, from);
       case "sync":
         throw new Error("the socket is made by the spawn");
     }
@@ -328,7 +332,6 @@ export class Launcher {
       cgroupPaths: { ...this.cgroup.paths },
       externalDescriptors: [0, 1, 2].map(descriptorName),
       notifySocket: this.extras.notifySocket,
-      mounts: this.extras.mounts,
     });
     if (this.init) {
       if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;
@@ -349,21 +352,28 @@ export class Launcher {
   async undo(): Promise<void> {
     this.init?.kill();
     this.cgroup.undo();
-    this.extras.close?.();
     await this.runPoststop();
-    removeStateDir(this.dir);
+    this.removeDir();
   }
 
   /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
   async remove(): Promise<void> {
-    this.extras.close?.();
     try {
       destroy(this.cgroup.paths);
     } catch (error) {
       this.options.log.warn(renderError(error));
     }
     await this.runPoststop();
-    removeStateDir(this.dir);
+    this.removeDir();
+  }
+
+  private removeDir(): void {
+    try {
+      removeStateDir(this.dir);
+    } catch (error) {
+      this.options.log.warn(renderError(error));
+    }
+    this.dir.close();
   }
 
   private async runPoststop(): Promise<void> {
@@ -380,22 +390,41 @@ export class Launcher {
 /** Rarely needed parts of a launch, loaded only for bundles that ask for them. */
 interface Extras {
   seccomp: LaunchSettings["seccomp"];
+  /** Descriptors from 3 on that the program inherits. */
+  preserve: number;
   listenFds: number;
+  /** $NOTIFY_SOCKET of the caller, "" for none. */
   notifySocket: string;
-  mounts: string[];
   hookEnv: string[];
+  netDevices?: LaunchSettings["netDevices"];
   moveDevices?: (pid: number) => void;
-  close?: () => void;
 }
 
-async function loadExtras(spec: Spec, options: LaunchOptions, _stateDir: string): Promise<Extras> {
-  const extras: Extras = { seccomp: undefined, listenFds: 0, notifySocket: "", mounts: [], hookEnv: [] };
-  const profile = spec.linux?.seccomp;
-  if (profile) {
-    const { loadFilter } = await import("./seccomp-filter.ts");
-    extras.seccomp = loadFilter(profile, options);
+/** Loads what the bundle and the caller's environment ask for, and adds it to the spec. */
+async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: string): Promise<Extras> {
+  const env = process.env;
+  const extras: Extras = { seccomp: undefined, preserve: 0, listenFds: 0, notifySocket: "", hookEnv: [] };
+  if (options.preserveFds > 0 || env.LISTEN_FDS) {
+    const passed = (await import("./preserve.ts")).passedFds(options.preserveFds);
+    extras.preserve = passed.count;
+    extras.listenFds = passed.listenFds;
+    if (passed.env.length) spec.process!.env = [...(spec.process!.env ?? []), ...passed.env];
   }
+  if (env.NOTIFY_SOCKET) {
+    const { addNotifyMount, makeNotifyDirectory } = await import("./notify.ts");
+    extras.notifySocket = env.NOTIFY_SOCKET;
+    makeNotifyDirectory(stateDir);
+    addNotifyMount(spec, stateDir);
+  }
+  const profile = spec.linux?.seccomp;
+  if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
   if (spec.hooks) extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+  if (spec.linux?.netDevices) {
+    const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
+    const devices = findNetDevices(spec);
+    extras.netDevices = devices;
+    extras.moveDevices = (pid) => moveNetDevices(devices, pid);
+  }
   return extras;
 }
 
@@ -510,13 +539,6 @@ function descriptorName(fd: number): string {
   const buffer = new Uint8Array(4096);
   const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/self/fd/${fd}`, buffer, buffer.length);
   return n > 0 ? text(buffer.subarray(0, n)) : "";
-}
-
-/** Removes what a launch puts into a state directory, and the directory. */
-export function removeStateDir(dir: StateDir): void {
-  for (const name of ["state.json", ".state.json", "exec.fifo"]) sys(abi.SYS_unlinkat, dir.fd, name, 0);
-  dir.close();
-  sys(abi.SYS_unlinkat, abi.AT_FDCWD, dir.path, abi.AT_REMOVEDIR);
 }
 
 function startError(error: unknown): unknown {

@@ -1,9 +1,11 @@
 /** `run`: create and start in one; in the foreground it stays until the program has ended. */
+import { renderError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
 import { Launcher } from "./launcher.ts";
+import type { NotifySocket } from "./notify.ts";
 import { Signals, supervise } from "./supervise.ts";
 import type { RunOptions } from "./types.ts";
 
@@ -15,19 +17,21 @@ import type { RunOptions } from "./types.ts";
 export async function runContainer(options: RunOptions): Promise<number> {
   if (!options.noSubreaper) sys(abi.SYS_prctl, abi.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   const signals = options.detach ? undefined : new Signals();
-  const console = !options.detach && !options.consoleSocket ? socketPair() : undefined;
+  const pair = !options.detach && !options.consoleSocket ? socketPair() : undefined;
   const launcher = await Launcher.prepare(options, {
     waitForStart: false,
     detach: options.detach,
-    ...(console ? { consoleFd: console[1] } : {}),
+    ...(pair ? { consoleFd: pair[1] } : {}),
   });
+  const notify = await openNotify(launcher);
   await launcher.start();
-  closeFd(console?.[1]);
+  closeFd(pair?.[1]);
   try {
     launcher.writePidFile();
     await runPoststart(launcher);
-    if (!signals) return 0;
-    return await foreground(launcher, options, signals, console?.[0]);
+    if (signals) return await foreground(launcher, options, signals, pair?.[0], notify);
+    notify?.waitReady(launcher.init!.pidfd, launcher.init!.pid);
+    return 0;
   } catch (error) {
     await launcher.undo();
     throw error;
@@ -39,16 +43,30 @@ async function foreground(
   options: RunOptions,
   signals: Signals,
   console: number | undefined,
+  notify: NotifySocket | undefined,
 ): Promise<number> {
   const relay = launcher.spec.process?.terminal ? await openRelay(console!) : undefined;
   let exit: { code: number; signal: number };
   try {
-    exit = supervise(launcher.init!.pidfd, signals, relay, undefined);
+    const watched = notify?.watch(process.pid, (error) => options.log.error(renderError(error)));
+    exit = supervise(launcher.init!.pidfd, signals, relay, watched);
   } finally {
     relay?.close();
   }
   if (!options.keep) await launcher.remove();
   return exit.signal ? 128 + exit.signal : exit.code;
+}
+
+/** The container's notify socket, when the caller has one: bound before the program could look for it. */
+async function openNotify(launcher: Launcher): Promise<NotifySocket | undefined> {
+  const host = launcher.extras.notifySocket;
+  if (!host) return undefined;
+  try {
+    return (await import("./notify.ts")).NotifySocket.open(launcher.dir.path, host);
+  } catch (error) {
+    await launcher.undo();
+    throw error;
+  }
 }
 
 async function openRelay(console: number): Promise<import("./terminal-relay.ts").TerminalRelay> {

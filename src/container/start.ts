@@ -129,6 +129,7 @@ function dead(): BuncError {
 }
 
 const BUFFER_SIZE = 4096;
+const ZERO = 0x30;
 
 /** What can be read now; nothing at the end, or when nobody has opened the other end. */
 function readAvailable(fd: number): Uint8Array {
@@ -140,10 +141,10 @@ function readAvailable(fd: number): Uint8Array {
   }
 }
 
-/** What comes after the "0", until init closes the fifo: nothing, or why it could not go on. */
+/** What comes besides the "0", until init closes the fifo: nothing, or why it could not go on (or not write the "0"). */
 async function readRest(fd: number, first: Uint8Array): Promise<Uint8Array> {
-  const parts = [first.subarray(1)];
-  let size = first.length - 1;
+  const parts = [first[0] === ZERO ? first.subarray(1) : first];
+  let size = parts[0]!.length;
   const buffer = new Uint8Array(BUFFER_SIZE);
   // More than an event is nothing bunc has written.
   while (size <= sizeof_.bunc_event + abi.BUNC_TEXT_MAX) {

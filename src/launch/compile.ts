@@ -96,6 +96,7 @@ function compileBody(c: Context): void {
   compileCgroupNamespace(c);
   compileTime(c);
   compileLoopback(c);
+  c.settings.netDevices?.compileSetup(c);
   compileNames(c);
   compileSysctl(c);
   compileMountNamespaceJoin(c);

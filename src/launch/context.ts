@@ -6,6 +6,7 @@
 import type { Layout } from "../cgroup/layout.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import type { NetDeviceProgram } from "./net-devices.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
 /** What the compiler must know about this host; gathered by the launcher, made up by tests and `explain`. */
@@ -29,12 +30,8 @@ export interface LaunchSettings {
   noNewKeyring: boolean;
   /** Descriptors 3 .. 3 + preserve - 1 stay open in the container. */
   preserve: number;
-  /** Number of $LISTEN_FDS, 0 when none are passed. */
-  listenFds: number;
   /** Init waits for `start` at the exec fifo (create), or goes straight on (run). */
   waitForStart: boolean;
-  /** The path bound to /run/notify in the container, "" when there is no NOTIFY_SOCKET. */
-  notifySocket: string;
   /** A socket that takes a pidfd of init is passed (--pidfd-socket). */
   pidfdSocket: boolean;
   /** The compiled seccomp filter, when the bundle has a profile. */
@@ -43,6 +40,8 @@ export interface LaunchSettings {
   setgroups: boolean;
   /** Appends the operations by which init enters its cgroups, when it does so itself. */
   enterCgroup: ((part: Part) => void) | undefined;
+  /** Network devices that the parent moves into the container. */
+  netDevices?: NetDeviceProgram | undefined;
   /** Pid of init in the container's pid namespace: 1 in a new one. */
   innerPid: number;
   /** The environment of hooks that name none of their own. */

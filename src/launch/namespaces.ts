@@ -99,6 +99,7 @@ export function compileNamespaces(c: Context): Part {
       hint: "this needs CAP_SYS_ADMIN, and room below the limits in /proc/sys/user",
     });
   }
+  c.settings.netDevices?.compileChecks(c);
   part.at("namespaces");
   return c.endPart(Stage.namespaces).part;
 }

@@ -1,0 +1,60 @@
+// Run by cgroup.test.ts in a mount namespace of its own: makes and removes cgroups there, prints what it saw.
+// Usage: cgroup-view.ts TAG cycle|fail
+import { existsSync, readFileSync } from "node:fs";
+import { type Cgroup, planCgroup } from "../../src/cgroup/cgroup.ts";
+import { readLayout } from "../../src/cgroup/layout.ts";
+import { destroy } from "../../src/cgroup/live.ts";
+import { Init } from "../../src/container/init-channel.ts";
+import { renderError } from "../../src/errors.ts";
+import { Part, Slots } from "../../src/launch/program.ts";
+import { abi } from "../../src/linux/abi.gen.ts";
+import { closeFd } from "../../src/linux/process.ts";
+import { HostState } from "../../src/linux/run-part.ts";
+
+/** Starts bunc-init as a launch does: cloned into cgroup2, entering the rest by itself. The caller kills it. */
+export function startInit(group: Cgroup, fd: number): Init {
+  const into = fd >= 0 ? { cgroup: fd } : {};
+  const init = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0, ...into });
+  try {
+    const part = new Part();
+    group.compileEnter(part);
+    part.op(abi.BUNC_OP_PART, [7, 0]);
+    init.send(part);
+    if (init.next()?.event !== 7) throw new Error("init did not get there");
+  } catch (error) {
+    init.kill();
+    throw error;
+  }
+  return init;
+}
+
+function main(tag: string, script: string): void {
+  const layout = readLayout();
+  const spec = { ociVersion: "1.3.0", linux: { cgroupsPath: `/${tag}/v` } };
+  const group = planCgroup({ spec, id: "unused", layout, slots: new Slots() });
+  const state = new HostState();
+  const fd = group.create(state);
+  let where = "";
+  try {
+    if (script === "cycle") {
+      const init = startInit(group, fd);
+      where = readFileSync(`/proc/${init.pid}/cgroup`, "utf8");
+      init.kill();
+      group.limit(state);
+    }
+  } finally {
+    closeFd(fd);
+    destroy(group.paths);
+    group.undo();
+  }
+  const left = Object.values(group.paths).filter((path) => existsSync(path));
+  console.log(JSON.stringify({ mode: layout.mode, paths: group.paths, where, left }));
+}
+
+if (import.meta.main) {
+  try {
+    main(process.argv[2]!, process.argv[3]!);
+  } catch (error) {
+    console.log(renderError(error));
+  }
+}

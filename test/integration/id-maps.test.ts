@@ -1,0 +1,151 @@
+// User namespaces of an ordinary user: its own id without help, more ids with newuidmap, and what an error says.
+// /etc/subuid and /etc/passwd are replaced in a mount namespace of the test's own.
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Config, IdMapping } from "../rig/config.ts";
+import type { Container } from "../rig/container.ts";
+import type { Result } from "../rig/rig.ts";
+import { useRig } from "../rig/rig.ts";
+import { buncDescribe, testUnless } from "../rig/runtime.ts";
+
+const rig = useRig();
+const UID = 54321;
+const GID = 54322;
+const noHelper = existsSync("/usr/bin/newuidmap") ? undefined : "no newuidmap on this host";
+
+/** A bundle as `spec --rootless` makes it: no network namespace of its own, no cgroup, no gid= options. */
+function rootless(uids: IdMapping[], gids: IdMapping[], script: string): Container {
+  return rig.container((config: Config) => {
+    config.process.args = ["sh", "-c", script];
+    config.linux.namespaces = config.linux.namespaces.filter(
+      ({ type }) => type !== "network" && type !== "cgroup",
+    );
+    config.linux.namespaces.push({ type: "user" });
+    config.linux.uidMappings = uids;
+    config.linux.gidMappings = gids;
+    delete config.linux.resources;
+    config.mounts = config.mounts
+      .filter(({ type }) => type !== "sysfs" && type !== "cgroup")
+      .map((mount) => ({
+        ...mount,
+        options: mount.options?.filter((option) => !option.startsWith("gid=")) ?? [],
+      }));
+  });
+}
+
+/** How to run a command as the user UID:GID, whose name is "joe", with these lines in /etc/subuid and /etc/subgid. */
+function asJoe(subuid: string, subgid: string, path = "/usr/bin:/bin"): { wrap: string[]; root: string } {
+  const dir = rig.directory();
+  const root = join(dir, "root");
+  mkdirSync(root);
+  chmodSync(root, 0o777);
+  writeFileSync(join(dir, "passwd"), `root:x:0:0::/root:/bin/sh\njoe:x:${UID}:${GID}::/:/bin/sh\n`);
+  writeFileSync(join(dir, "subuid"), subuid);
+  writeFileSync(join(dir, "subgid"), subgid);
+  const script = `for file in passwd subuid subgid; do mount --bind ${dir}/$file /etc/$file || exit 99; done
+    exec setpriv --reuid=${UID} --regid=${GID} --clear-groups env PATH=${path} "$@"`;
+  return { wrap: ["unshare", "-m", "sh", "-c", script, "sh"], root };
+}
+
+function runAsJoe(container: Container, ...joe: Parameters<typeof asJoe>): Promise<Result> {
+  return container.run([], asJoe(...joe));
+}
+
+/** The scratch directory and all above the bundle can be walked through by everybody. */
+function letIn(container: Container): void {
+  for (let dir = container.bundle; dir.startsWith(rig.scratch.dir); dir = join(dir, ".."))
+    chmodSync(dir, 0o755);
+}
+
+const own = (hostID: number): IdMapping => ({ containerID: 0, hostID, size: 1 });
+const range = (hostID: number, size = 1000): IdMapping => ({ containerID: 1, hostID, size });
+const show = "id -u; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups";
+
+const rows = (text: string) =>
+  text
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/).join(" "));
+
+buncDescribe("an ordinary user", () => {
+  test("maps its own ids without help, and can set no groups then", async () => {
+    const container = rootless([own(UID)], [own(GID)], show);
+    letIn(container);
+    const result = (await runAsJoe(container, "", "", "/nowhere")).ok();
+    expect(rows(result.stdout)).toEqual(["0", `0 ${UID} 1`, `0 ${GID} 1`, "deny"]);
+  });
+
+  test("can bind what it may read", async () => {
+    const dir = rig.directory();
+    writeFileSync(join(dir, "file"), "bound\n");
+    const container = rootless([own(UID)], [own(GID)], "cat /mnt/file");
+    container.config.mounts.push({ destination: "/mnt", source: dir, options: ["rbind", "ro"] });
+    container.config.root.readonly = false;
+    chmodSync(container.rootfs, 0o777);
+    letIn(container);
+    expect((await runAsJoe(container, "", "")).ok().stdout).toBe("bound\n");
+  });
+
+  test("can create, start and delete", async () => {
+    const container = rootless([own(UID)], [own(GID)], "echo started; exec sleep 60");
+    letIn(container);
+    const joe = asJoe("", "");
+    const created = (await container.start("create", [], joe)).ok();
+    (await rig.call(["start", container.id], joe)).ok();
+    await created.until("started");
+    (await rig.call(["delete", "--force", container.id], joe)).ok();
+    expect(readdirSync(joe.root)).toEqual([]);
+  });
+
+  testUnless(noHelper, "maps more by newuidmap and newgidmap, as /etc/subuid allows", async () => {
+    const container = rootless([own(UID), range(200000)], [own(GID), range(300000)], show);
+    letIn(container);
+    const result = (await runAsJoe(container, "joe:200000:1000\n", `${UID}:300000:1000\n`)).ok();
+    expect(rows(result.stdout)).toEqual([
+      "0",
+      `0 ${UID} 1`,
+      "1 200000 1000",
+      `0 ${GID} 1`,
+      "1 300000 1000",
+      "allow",
+    ]);
+  });
+
+  testUnless(noHelper, "is told what newgidmap said and which line is missing", async () => {
+    const container = rootless([own(UID), range(200000)], [own(GID), range(300000)], "true");
+    letIn(container);
+    const result = await runAsJoe(container, "joe:200000:1000\n", "joe:300000:10\n");
+    expect(result.code).toBe(1);
+    expect(result.stderr).toContain(
+      "cannot apply linux.gidMappings: /usr/bin/newgidmap: exit status 1: newgidmap: gid range",
+    );
+    expect(result.stderr).toContain("/etc/subgid");
+    expect(result.stderr).toContain("joe:300000:1000");
+  });
+
+  test("is told that the helper is missing, and what goes without it", async () => {
+    const container = rootless([own(UID), range(200000)], [own(GID)], "true");
+    letIn(container);
+    const result = await runAsJoe(container, "", "", "/nowhere");
+    expect(result.code).toBe(1);
+    expect(result.stderr).toContain("cannot apply linux.uidMappings: newuidmap not found in $PATH");
+    expect(result.stderr).toContain("package uidmap");
+    expect(result.stderr).toContain(`hostID ${UID}, size 1`);
+  });
+});
+
+test("root maps as many ranges as the kernel takes, and is told of one page's limit", async () => {
+  const many = (hostID: number) =>
+    Array.from({ length: 340 }, (_, i) => ({ containerID: 2 * i, hostID: hostID + 2 * i, size: 1 }));
+  const container = rig.container((config) => {
+    config.process.args = ["sh", "-c", "wc -l </proc/self/uid_map"];
+    config.linux.namespaces.push({ type: "user" });
+    config.linux.uidMappings = many(1000);
+    config.linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
+  });
+  expect((await container.output()).trim()).toBe("340");
+  container.config.linux.uidMappings = many(4000000000);
+  const result = await container.run();
+  expect([result.code, result.stderr]).toEqual([1, expect.stringMatching(/uid_?map/i)]);
+});

@@ -123,8 +123,10 @@ long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook)
 	}
 	if (r >= 0) {
 		r = wait_hook(state, pidfd, hook->timeout_ms, child.stdio);
-		if (child.error < 0)
+		if (child.error < 0) {
 			r = child.error;
+			state->text_size = 0;
+		}
 	}
 	if (pidfd >= 0)
 		sys1(__NR_close, pidfd);

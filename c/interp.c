@@ -283,18 +283,38 @@ static void reset_signals(void)
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 }
 
-/* Only for init, which has one thread and owns all its memory: an ordinary fork, but with the same parent. */
+/*
+ * Only for init, which has one thread and owns all its memory: an ordinary fork, but with the same parent.
+ * The new process goes on when the old one has told the parent of it: else the parent could hear of the new
+ * one's work first, and do its own share to the old process.
+ */
 static long fork_on(struct bunc_state *state, uint64_t flags)
 {
 	struct clone_args args;
+	int gate[2];
+	char told = 0;
+	long r = sys2(__NR_pipe2, gate, O_CLOEXEC);
+	if (r < 0)
+		return r;
 	memset(&args, 0, sizeof(args));
 	args.flags = flags | CLONE_PARENT;
 	long pid = sys2(__NR_clone3, &args, sizeof(args));
-	if (pid <= 0)
-		return pid;
-	report(state, BUNC_EVENT_FORKED, 0, 0, pid);
-	for (;;)
-		sys1(__NR_exit_group, 0);
+	if (pid > 0) {
+		report(state, BUNC_EVENT_FORKED, 0, 0, pid);
+		bunc_write_all(gate[1], &told, 1);
+		for (;;)
+			sys1(__NR_exit_group, 0);
+	}
+	sys1(__NR_close, gate[1]);
+	if (pid == 0) {
+		do
+			r = sys3(__NR_read, gate[0], &told, 1);
+		while (r == -EINTR);
+		while (r != 1) /* the old one was killed before it could tell */
+			sys1(__NR_exit_group, 1);
+	}
+	sys1(__NR_close, gate[0]);
+	return pid;
 }
 
 static long composite(const struct bunc_op *op, struct bunc_state *state, uint32_t index, const uint64_t *a)

@@ -100,6 +100,9 @@ static long place_fds(struct spawn_child *child, const struct bunc_spawn *s)
 	for (int i = 0; i < 3 && r >= 0; i++)
 		if (stdio[i] >= 0)
 			r = sys3(__NR_dup3, stdio[i], i, 0);
+	/* Bun opens /dev/null for a standard stream that is closed, but not for programs it executes. */
+	for (int i = 0; i < 3 && r >= 0; i++)
+		sys3(__NR_fcntl, i, F_SETFD, 0);
 	for (int i = 0; i < s->preserve && r >= 0; i++)
 		r = sys3(__NR_fcntl, 3 + i, F_SETFD, 0);
 	for (int i = 0; i < s->nfds && r >= 0; i++)
@@ -218,8 +221,10 @@ static long receive(int sock, void *buffer, size_t size, int32_t *fds, int flags
 		char space[CMSG_SPACE(15 * sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = buffer, .iov_len = size};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = CMSG_LEN(15 * sizeof(int))};
 	long n;
 	do
 		n = sys3(__NR_recvmsg, sock, &msg, flags | MSG_CMSG_CLOEXEC);

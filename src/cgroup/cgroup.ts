@@ -6,8 +6,9 @@
  *   1. create()        before init exists, or on v1 while it makes its namespaces: directories, controllers, cpuset,
  *                      memory limits. Init is cloned into the descriptor it answers with (CLONE_INTO_CGROUP).
  *   2. adopt(pid)      for drivers that need the process (systemd); cgroupfs has nothing to do.
- *   3. compileEnter()  operations for init itself, before it makes its cgroup namespace and runs anything else. Where
- *                      init has no right to (it was cloned into a user namespace): place(pid) in the parent.
+ *   3. compileEnter()  operations for init itself, before it makes its cgroup namespace and runs anything else. An init
+ *                      that was cloned into a user namespace needs descriptors for it (taskFiles). What else there is,
+ *                      place() in the parent, takes 8 to 20 ms on v1.
  *   4. limit()         when init has mounted everything, before the first hook: cpu, pids, devices and the rest.
  * Whatever fails after create() has been called is followed by undo().
  */
@@ -32,8 +33,14 @@ export interface Cgroup {
 
   /** The operations of create(), as far as they are known beforehand. */
   compileCreate(): Part;
-  /** Appends to a program of init the operations by which it enters the cgroups it was not cloned into. */
-  compileEnter(part: Part): void;
+  /**
+   * Appends to a program of init the operations by which it enters the cgroups it was not cloned into.
+   *
+   * @param fds where init has no right to open them, being in a user namespace: its descriptors of taskFiles()
+   */
+  compileEnter(part: Part, fds?: readonly number[]): void;
+  /** Files that are to be opened (O_WRONLY) after create() and inherited by init for compileEnter(part, fds). */
+  taskFiles(): string[];
   /** The operations of limit(). */
   compileLimits(): Part;
 

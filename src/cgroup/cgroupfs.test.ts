@@ -153,7 +153,21 @@ describe("hybrid", () => {
       "/sys/fs/cgroup/devices/user.slice/c1/tasks < 0",
       "/sys/fs/cgroup/memory/user.slice/c1/tasks < 0",
     ]);
-    expect(group.taskFiles().length).toBe(4);
+    expect(group.taskFiles()).toEqual(
+      entered(group)
+        .slice(0, 4)
+        .map((text) => text.split(" ")[0]!),
+    );
+    const part = new Part();
+    group.compileEnter(part, [-1, 5, 6, 7]);
+    expect(lines(part).slice(0, -1)).toEqual([
+      "write 5 0 1",
+      "close 5",
+      "write 6 0 1",
+      "close 6",
+      "write 7 0 1",
+      "close 7",
+    ]);
   });
 });
 

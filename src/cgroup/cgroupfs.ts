@@ -127,8 +127,9 @@ export class CgroupfsGroup implements Cgroup {
     return part;
   }
 
-  compileEnter(part: Part): void {
-    ops.enter(part, this.v1Dirs());
+  compileEnter(part: Part, fds?: readonly number[]): void {
+    if (fds) ops.enterByDescriptors(part, this.v1Dirs(), fds);
+    else ops.enter(part, this.v1Dirs());
     ops.resetAffinity(part);
   }
 
@@ -170,7 +171,6 @@ export class CgroupfsGroup implements Cgroup {
     if (old.length > 0) detachFilters(this.paths[""]!, old);
   }
 
-  /** For a process that cannot open them itself any more: see taskFiles in create.ts. */
   taskFiles(): string[] {
     return ops.taskFiles(this.dirs);
   }

@@ -190,15 +190,9 @@ function enableControllers(part: Part, path: string, controllers: readonly strin
   for (const name of controllers) writeValue(part, file, `+${name}`, { tolerate: [[abi.BUNC_ERR_ANY, 0]] });
 }
 
-/** What cgroup.type says from its fifth byte on, as little-endian words: "domain" and "domain invalid". */
-const DOMAIN = word("in\n\0");
-const DOMAIN_INVALID = word("in i");
-
-function word(text: string): number {
-  return (
-    text.charCodeAt(0) | (text.charCodeAt(1) << 8) | (text.charCodeAt(2) << 16) | (text.charCodeAt(3) << 24)
-  );
-}
+/** The four bytes of cgroup.type after the fourth, as a little-endian word: of "domain\n" and of "domain invalid". */
+const DOMAIN = 0x000a6e69;
+const DOMAIN_INVALID = 0x69206e69;
 
 /**
  * Below a threaded cgroup a new one is unusable ("domain invalid") until it is made threaded too, and then the
@@ -262,11 +256,30 @@ export function enter(part: Part, dirs: readonly GroupDir[], pid?: number): void
   }
 }
 
-/** The files by which a process that may no longer open them joins the cgroups of v1: "0" is to be written to each. */
+/** The files of cgroup v1 by which a process joins, in the order of the directories. */
 export function taskFiles(dirs: readonly GroupDir[]): string[] {
   const files: string[] = [];
   for (const dir of dirs) if (dir.names[0] !== "") files.push(`${dir.path}/tasks`);
   return files;
+}
+
+/**
+ * The same as enter() for a process that may not open these files, as it is in a user namespace: the kernel asks for
+ * the rights of who has opened them (since CVE-2021-4197). The descriptors are closed.
+ *
+ * @param fds the descriptors of taskFiles() in that process, -1 for one that could not be opened
+ */
+export function enterByDescriptors(part: Part, dirs: readonly GroupDir[], fds: readonly number[]): void {
+  part.at("cgroup", "linux.cgroupsPath");
+  for (let i = 0; i < fds.length; i++) {
+    if (fds[i]! < 0) continue;
+    const dir = dirs[i]!;
+    part.op(abi.BUNC_OP_WRITE, [fds[i]!, "0", 1], {
+      about: `${APPLY}: join ${dir.path}`,
+      ...(dir.optional ? { tolerate: [[abi.BUNC_ERR_ANY, 0]] } : {}),
+    });
+    part.op(abi.SYS_close, [fds[i]!]);
+  }
 }
 
 /** As many cpus as the kernel can be built for, and some. */

@@ -1,13 +1,7 @@
 // The device filter is run by a small interpreter of eBPF, over many rule lists and requests, and compared with what
 // the filter means.
 import { describe, expect, test } from "bun:test";
-import {
-  BPF_DEVCG_ACC_MKNOD,
-  BPF_DEVCG_ACC_READ,
-  BPF_DEVCG_ACC_WRITE,
-  BPF_DEVCG_DEV_BLOCK,
-  BPF_DEVCG_DEV_CHAR,
-} from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Spec } from "../oci/config.ts";
 import { deviceProgram } from "./device-bpf.ts";
 import { ANY, type DeviceException, type DeviceFilter, deviceFilter } from "./devices.ts";
@@ -19,13 +13,13 @@ interface Request {
   access: number;
 }
 
-const [R, W, M] = [BPF_DEVCG_ACC_READ, BPF_DEVCG_ACC_WRITE, BPF_DEVCG_ACC_MKNOD];
+const [R, W, M] = [abi.BPF_DEVCG_ACC_READ, abi.BPF_DEVCG_ACC_WRITE, abi.BPF_DEVCG_ACC_MKNOD];
 
 /** Executes the instructions that RFC 9669 defines and the filter uses, as the kernel's verifier would allow them. */
 function execute(program: Uint8Array, request: Request): bigint {
   const view = new DataView(program.buffer, program.byteOffset, program.length);
   const context = new DataView(new ArrayBuffer(12));
-  const type = request.type === "b" ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
+  const type = request.type === "b" ? abi.BPF_DEVCG_DEV_BLOCK : abi.BPF_DEVCG_DEV_CHAR;
   context.setUint32(0, type | (request.access << 16), true);
   context.setUint32(4, request.major, true);
   context.setUint32(8, request.minor, true);

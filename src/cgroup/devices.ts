@@ -43,17 +43,13 @@ interface Rule {
   at: string;
 }
 
+type Default = readonly [type: "b" | "c", major: number, minor: number, access: number, path?: string];
+
 /**
  * What runc allows every container besides the bundle's own rules (specconv.AllowedDevices): mknod of everything, the
  * standard devices, ptys and /dev/net/tun. Those with a path are left out when linux.devices has a node of that path.
  */
-const DEFAULTS: readonly (readonly [
-  type: "b" | "c",
-  major: number,
-  minor: number,
-  access: number,
-  path?: string,
-])[] = [
+const defaults = (): readonly Default[] => [
   ["c", ANY, ANY, MKNOD],
   ["b", ANY, ANY, MKNOD],
   ["c", 1, 3, ALL_ACCESS, "/dev/null"],
@@ -75,12 +71,12 @@ const DEFAULTS: readonly (readonly [
 export function deviceFilter(spec: Spec): DeviceFilter {
   const rules = spec.linux?.resources?.devices ?? [];
   const devices = spec.linux?.devices ?? [];
-  if (devices.length === 0 && denyAll(rules)) return STANDARD;
+  if (devices.length === 0 && denyAll(rules)) return standard();
   const filter = new Emulator();
   for (let i = 0; i < rules.length; i++) filter.apply(readRule(rules[i]!, i));
   const replaced = new Set<string>();
   for (const device of devices) replaced.add(device.path);
-  for (const [type, major, minor, access, path] of DEFAULTS) {
+  for (const [type, major, minor, access, path] of defaults()) {
     if (path !== undefined && replaced.has(path)) continue;
     filter.apply({ allow: true, type, major, minor, access, at: "linux.resources.devices" });
   }
@@ -103,7 +99,7 @@ export function ruleText(rule: DeviceException): string {
 }
 
 /** The defaults alone, as the emulator would leave them: worked out here to spare that work at each start. */
-const STANDARD: DeviceFilter = {
+const standard = (): DeviceFilter => ({
   allow: false,
   exceptions: [
     { type: "b", major: ANY, minor: ANY, access: MKNOD },
@@ -118,7 +114,7 @@ const STANDARD: DeviceFilter = {
     { type: "c", major: 10, minor: 200, access: ALL_ACCESS },
     { type: "c", major: 136, minor: ANY, access: ALL_ACCESS },
   ],
-};
+});
 
 function readRule(rule: LinuxDeviceCgroup, index: number): Rule {
   const at = `linux.resources.devices[${index}]`;

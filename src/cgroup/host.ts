@@ -111,6 +111,9 @@ export function withUmask<T>(run: () => T): T {
   }
 }
 
+/** How long to wait for a cgroup to become empty, in milliseconds: init is dead by now, so it is not worth much. */
+const PATIENCE = 500;
+
 /**
  * Removes the cgroups that were made, and the directories above them. Killed is only what is in the cgroup that was
  * seen not to be there before: in others there may be somebody else's processes. What cannot be removed stays.
@@ -126,7 +129,7 @@ export function removeMade(dirs: readonly GroupDir[], existing: Existing): void 
     }
   }
   try {
-    removeAll(made, () => killAll(ours));
+    removeAll(made, PATIENCE, () => killAll(ours));
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
   }

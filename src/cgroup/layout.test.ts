@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ENOENT } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { findHierarchy, ownPath, parseLayout, readLayout, v2Controllers } from "./layout.ts";
 import { HYBRID, layoutOf, NESTED, NONE, SEPARATE, V2 } from "./testing.ts";
 
@@ -79,11 +79,11 @@ describe("parseLayout", () => {
     expect(parseLayout("").mode).toBe("none");
     expect(parseLayout(" - cgroup").mode).toBe("none");
     expect(parseLayout("a b c d e - cgroup cgroup\n - cgroup2 \n").mode).toBe("none");
-    expect(readLayout(undefined, () => -ENOENT).mode).toBe("none");
-    expect(v2Controllers(parseLayout(V2.mountinfo, () => -ENOENT))).toEqual([]);
+    expect(readLayout(undefined, () => -abi.ENOENT).mode).toBe("none");
+    expect(v2Controllers(parseLayout(V2.mountinfo, () => -abi.ENOENT))).toEqual([]);
     expect(
       ownPath(
-        parseLayout(V2.mountinfo, () => -ENOENT),
+        parseLayout(V2.mountinfo, () => -abi.ENOENT),
         parseLayout(V2.mountinfo).v2!,
       ),
     ).toBe("");

@@ -45,22 +45,8 @@ const HYBRID_ROOT = "/sys/fs/cgroup/unified";
 const MARK = " - cgroup";
 
 /** The controllers of cgroup v1; other words among the options of a mount are flags. v1 gets no new ones. */
-const V1_CONTROLLERS: ReadonlySet<string> = new Set([
-  "cpuset",
-  "devices",
-  "memory",
-  "cpu",
-  "cpuacct",
-  "pids",
-  "blkio",
-  "hugetlb",
-  "net_cls",
-  "net_prio",
-  "perf_event",
-  "freezer",
-  "rdma",
-  "misc",
-]);
+const V1_CONTROLLERS =
+  " cpuset devices memory cpu cpuacct pids blkio hugetlb net_cls net_prio perf_event freezer rdma misc ";
 
 /**
  * The layout of this host.
@@ -106,7 +92,8 @@ export function parseLayout(mountinfo: string, read: ReadFile = readText): Layou
       else elsewhere ??= found;
     } else if (type === "cgroup" && options) {
       for (const option of options.split(",")) {
-        if (V1_CONTROLLERS.has(option) || option.startsWith("name=")) found.controllers.push(option);
+        if (V1_CONTROLLERS.includes(` ${option} `) || option.startsWith("name="))
+          found.controllers.push(option);
       }
       addV1(v1, found);
     }

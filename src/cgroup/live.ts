@@ -181,7 +181,8 @@ function killPids(path: string): boolean {
 /** Waits between attempts to remove a cgroup, in milliseconds: each twice the one before. */
 const FIRST_WAIT = 1;
 const LONGEST_WAIT = 100;
-const ALL_WAITS = 5000;
+/** How long destroy() waits for processes to end after SIGKILL. */
+const PATIENCE = 5000;
 
 /**
  * Removes the cgroups and all that the container made below them; directories above stay, as in runc. Processes that
@@ -191,7 +192,7 @@ const ALL_WAITS = 5000;
  */
 export function destroy(paths: CgroupPaths): void {
   let killed = false;
-  removeAll(paths, (left) => {
+  removeAll(paths, PATIENCE, (left) => {
     if (!killed) killAll(paths);
     else for (const path of left) killPids(path);
     killed = true;
@@ -201,10 +202,15 @@ export function destroy(paths: CgroupPaths): void {
 /**
  * Removes cgroups and what is below them, waiting for processes to end.
  *
+ * @param patience how long to wait at most, in milliseconds
  * @param kill called before each wait with what is left
  * @throws BuncError naming a cgroup that stays.
  */
-export function removeAll(paths: CgroupPaths, kill: (left: readonly string[]) => void): void {
+export function removeAll(
+  paths: CgroupPaths,
+  patience: number,
+  kill: (left: readonly string[]) => void,
+): void {
   let left: string[] = [];
   for (const name in paths) {
     const path = paths[name]!;
@@ -223,7 +229,7 @@ export function removeAll(paths: CgroupPaths, kill: (left: readonly string[]) =>
     left = still;
     if (left.length === 0) return;
     // Anything else does not change by waiting: no right to, or not a cgroup.
-    if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= ALL_WAITS)
+    if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= patience)
       throw cannotRemove(left, result);
     kill(left);
     sleep(wait);

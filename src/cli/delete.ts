@@ -6,6 +6,10 @@ import type { CommandContext } from "./types.ts";
 export const containers = { deleteContainer };
 
 export function command(context: CommandContext<"delete", "deleteContainer">): number | Promise<number> {
-  const { args, flags, global, containers } = context;
-  return zero(containers.deleteContainer(global.root, containerId(args), flags.force));
+  const { args, flags, global, log, containers } = context;
+  return zero(
+    containers.deleteContainer(global.root, containerId(args), flags.force, {
+      warn: (line) => log.warn(line),
+    }),
+  );
 }

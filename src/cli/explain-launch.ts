@@ -8,6 +8,7 @@ import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
 import { hookAbout, hookStruct } from "../launch/hooks.ts";
+import { NetDeviceProgram, wantedNetDevices } from "../launch/net-devices.ts";
 import { Part, Slots } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
@@ -24,30 +25,30 @@ const HOOK_ENV = ["<environment of bunc>"];
 /**
  * The program that `run` would execute for a valid bundle.
  *
- * @throws BuncError when the bundle asks for what cannot be compiled, or cannot be done on this host
+ * @throws BuncError when the bundle asks for what cannot be compiled
  */
 export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchProgram> {
-  const host = hostFacts();
+  const { host, notes } = hostFacts(spec);
   const group = planCgroup({ spec, id: ID, layout: host.cgroup!, slots: new Slots() });
   const launch = new Launch(spec, await settingsFor(spec, bundle, group), host);
   const { birth, fds, firstFd, first } = launch.plan;
-  const parts: SidePart[] = [
-    { side: "parent", part: group.compileCreate() },
-    { side: "init", part: first },
-  ];
-  parent(parts, atNamespaces(spec));
+  const parts: SidePart[] = [{ side: "parent", part: group.compileCreate() }];
+  for (const { part, stage } of first) {
+    parts.push({ side: "init", part });
+    if (stage === Stage.namespaces) parent(parts, await atNamespaces(spec, launch));
+  }
   let limited = false;
   for (const { part, stage } of launch.rest()) {
-    if (stage === Stage.last && !limited) parent(parts, group.compileLimits());
     parts.push({ side: "init", part });
-    if (stage !== Stage.mounted) continue;
-    parent(parts, group.compileLimits());
+    if (stage === Stage.none || stage === Stage.last || stage === Stage.listener) continue;
+    if (!limited) parent(parts, group.compileLimits());
     limited = true;
+    if (stage !== Stage.mounted) continue;
     parent(parts, hooks(spec, "prestart", bundle, "creating"));
     parent(parts, hooks(spec, "createRuntime", bundle, "creating"));
   }
   parent(parts, hooks(spec, "poststart", bundle, "running"));
-  return { birth, fds, firstFd, parts, before: 1 };
+  return { birth, fds, firstFd, parts, before: 1, notes };
 }
 
 function parent(parts: SidePart[], part: Part): void {
@@ -55,21 +56,26 @@ function parent(parts: SidePart[], part: Part): void {
 }
 
 /** What the parent does while init waits in its new namespaces. */
-function atNamespaces(spec: Spec): Part {
+async function atNamespaces(spec: Spec, launch: Launch): Promise<Part> {
   const part = new Part();
-  const score = spec.process?.oomScoreAdj;
-  if (score !== undefined) {
-    const value = bytesOf(String(score));
-    part.at("process", "process.oomScoreAdj");
-    part.op(abi.BUNC_OP_WRITE_AT, [
-      abi.AT_FDCWD,
-      `/proc/${PID}/oom_score_adj`,
-      abi.O_WRONLY | abi.O_CLOEXEC,
-      value,
-      value.length,
-    ]);
+  if (launch.context.isNew("user")) {
+    const { mapText } = await import("../container/ids.ts");
+    for (const kind of ["uid", "gid"] as const) {
+      part.at("ids", `linux.${kind}Mappings`);
+      writeProc(part, `${kind}_map`, mapText(spec.linux?.[`${kind}Mappings`] ?? []));
+    }
   }
+  const score = spec.process?.oomScoreAdj;
+  part.at("process", "process.oomScoreAdj");
+  if (score !== undefined) writeProc(part, "oom_score_adj", String(score));
   return part;
+}
+
+/** A write to a file of init in /proc. */
+function writeProc(part: Part, name: string, text: string): void {
+  const bytes = bytesOf(text);
+  const flags = abi.O_WRONLY | abi.O_CLOEXEC;
+  part.op(abi.BUNC_OP_WRITE_AT, [abi.AT_FDCWD, `/proc/${PID}/${name}`, flags, bytes, bytes.length]);
 }
 
 function hooks(
@@ -105,6 +111,7 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
     enterCgroup: userNamespace ? undefined : (part) => group.compileEnter(part),
     innerPid: 1,
     hookEnv: HOOK_ENV,
+    ...(spec.linux?.netDevices ? { netDevices: new NetDeviceProgram(wantedNetDevices(spec)) } : {}),
   };
 }
 
@@ -120,15 +127,24 @@ async function seccompFilter(spec: Spec): Promise<LaunchSettings["seccomp"]> {
   return compileSeccomp(profile, openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())));
 }
 
-/** Facts about this host; what cannot be read counts as not there, but for cgroups, which then are v2. */
-function hostFacts(): HostFacts {
-  const apparmor = readText("/sys/module/apparmor/parameters/enabled", 16);
-  const found = readLayout();
-  const unified = { controllers: [], mountPoint: "/sys/fs/cgroup", root: "/", noprefix: false };
-  return {
-    apparmor: typeof apparmor === "string" && apparmor.startsWith("Y"),
-    selinux: typeof readText("/sys/fs/selinux/enforce", 16) === "string",
-    fullProcMounts: [],
-    cgroup: found.mode === "none" ? { ...found, mode: "v2", v2: unified } : found,
+/**
+ * Facts about this host. What the bundle needs and the host lacks is assumed, with a note: the program is what is asked
+ * for, and the bundle may be meant for another host.
+ */
+function hostFacts(spec: Spec): { host: HostFacts; notes: string[] } {
+  const notes: string[] = [];
+  const has = (wanted: unknown, path: string, prefix: string, name: string) => {
+    const text = wanted ? readText(path, 64) : "";
+    if (typeof text !== "string" || !text.startsWith(wanted ? prefix : "")) {
+      notes.push(`this host has no ${name}, so run would refuse the label that the bundle asks for`);
+    }
   };
+  has(spec.process?.apparmorProfile, "/sys/module/apparmor/parameters/enabled", "Y", "AppArmor");
+  has(spec.process?.selinuxLabel ?? spec.linux?.mountLabel, "/sys/fs/selinux/enforce", "", "SELinux");
+  const found = readLayout();
+  const none = found.mode === "none";
+  if (none) notes.push("this host has no cgroups mounted; cgroup2 at /sys/fs/cgroup is assumed");
+  const unified = { controllers: [], mountPoint: "/sys/fs/cgroup", root: "/", noprefix: false };
+  const cgroup = none ? { ...found, mode: "v2" as const, v2: unified } : found;
+  return { host: { apparmor: true, selinux: true, fullProcMounts: [], cgroup }, notes };
 }

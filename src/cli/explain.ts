@@ -49,8 +49,9 @@ export async function explainBundle(bundle: string, json: boolean): Promise<stri
       path: "process",
     });
   }
-  const explained = explainProgram(await launchProgram(spec, bundle));
-  return json ? renderJson(explained) : renderText(explained);
+  const program = await launchProgram(spec, bundle);
+  const explained = explainProgram(program);
+  return json ? renderJson(explained) : renderText(explained, program.notes);
 }
 
 function loadValid(bundle: string): ReturnType<typeof loadBundle> {

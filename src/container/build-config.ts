@@ -7,6 +7,7 @@ import type {
   Hook,
   Hooks,
   LinuxIDMapping,
+  LinuxMemoryPolicy,
   LinuxNamespace,
   LinuxNamespaceType,
   Process,
@@ -59,7 +60,9 @@ export function buildConfig(spec: Spec, input: ConfigInput): LibcontainerConfig 
   const given = spec.mounts ?? [];
   for (let i = 0; i < given.length; i++) mounts.push(buildMount(given[i]!, input.bundle));
   if (user) fillIdMappings(mounts, user.path, uids ?? [], gids ?? []);
-  const owner = hasOwnCgroupFiles(namespaces, mounts) ? hostId(process?.user.uid ?? 0, uids) : undefined;
+  const cgroup = find(namespaces, "NEWCGROUP");
+  const writable = cgroup !== undefined && !cgroup.path && mountsCgroupWritable(mounts);
+  const owner = writable ? hostId(process?.user.uid ?? 0, uids) : undefined;
   const config: LibcontainerConfig = {
     rootfs: input.rootfs,
     mounts,
@@ -131,10 +134,8 @@ function fillIdMappings(
   }
 }
 
-/** The container sees its own cgroup and may write there: then the cgroup belongs to its user. */
-function hasOwnCgroupFiles(namespaces: readonly Namespace[], mounts: readonly LibcontainerMount[]): boolean {
-  const cgroup = find(namespaces, "NEWCGROUP");
-  if (!cgroup || cgroup.path) return false;
+/** With a cgroup namespace of its own: then the cgroup belongs to the container's user. */
+function mountsCgroupWritable(mounts: readonly LibcontainerMount[]): boolean {
   return mounts.some(
     (mount) =>
       mount.source === "cgroup" &&
@@ -182,7 +183,11 @@ function setLinux(config: LibcontainerConfig, linux: NonNullable<Spec["linux"]>)
   if (linux.memoryPolicy) config.memory_policy = memoryPolicy(linux.memoryPolicy);
 }
 
-function memoryPolicy({ mode, flags, nodes }: LinuxMemoryPolicy): LibcontainerConfig["memory_policy"] {
+function memoryPolicy({
+  mode,
+  flags,
+  nodes,
+}: LinuxMemoryPolicy): NonNullable<LibcontainerConfig["memory_policy"]> {
   const modes = {
     MPOL_DEFAULT: abi.MPOL_DEFAULT,
     MPOL_PREFERRED: abi.MPOL_PREFERRED,

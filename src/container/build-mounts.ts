@@ -99,8 +99,9 @@ export function buildMount(mount: Mount, bundle: string): LibcontainerMount {
     const option = options[i]!;
     const flag = flagOf(option);
     if (flag === 0) {
-      if (isSpecial(option)) special = true;
-      else if (option !== "defaults") data += data ? `,${option}` : option;
+      // "size=64k": most options without a flag are such parameters.
+      if (!option.includes("=") && isSpecial(option)) special = true;
+      else if (option !== "defaults") data = data ? `${data},${option}` : option;
     } else if (flag > 0) {
       flags |= flag;
       cleared &= ~flag;

@@ -16,5 +16,6 @@ export async function createContainer(options: LaunchOptions): Promise<Created> 
     await launcher.undo();
     throw error;
   }
+  launcher.dir.close();
   return { id: options.id, pid: launcher.init!.pid };
 }

@@ -225,7 +225,8 @@ function removeRdtGroup(path: string): void {
  */
 async function runPoststop(summary: Summary, warn: (message: string) => void): Promise<void> {
   if (summary.poststop.length === 0) return;
-  const { fromLibcontainer, hookStateJson, runHooks } = await import("./hooks.ts");
+  const { hookStateJson } = await import("./hook-state.ts");
+  const { fromLibcontainer, runHooks } = await import("./hooks.ts");
   const { id, bundle, annotations } = summary;
   const state = hookStateJson({ id, status: "stopped", bundle, annotations });
   runHooks("poststop", summary.poststop.map(fromLibcontainer), state, {

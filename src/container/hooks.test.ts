@@ -9,7 +9,8 @@ import { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { HostState } from "../linux/run-part.ts";
 import type { Hook } from "../oci/config.ts";
-import { fromLibcontainer, hookEnvironment, hookStateJson, runHooks } from "./hooks.ts";
+import { hookStateJson } from "./hook-state.ts";
+import { fromLibcontainer, hookEnvironment, runHooks } from "./hooks.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "bunc-hooks-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

@@ -88,11 +88,22 @@ export class Init {
     return init;
   }
 
-  /** Sends a part of the program. An init that is gone is noticed when its answer is read. */
+  /**
+   * Sends a part of the program. An init that is gone is noticed when its answer is read.
+   *
+   * @throws BuncError when the part cannot be sent to one that is there: it would wait for ever
+   */
   send(part: Part): void {
     const first = this.ops.length;
     for (const op of part.ops) this.ops.push(op);
-    writeAll(this.sock, encodePart(part.ops, { first, fault: faultOf("init", first, part.ops) }));
+    const bytes = encodePart(part.ops, { first, fault: faultOf("init", first, part.ops) });
+    const sent = writeAll(this.sock, bytes);
+    if (sent === 0 || sent === -abi.EPIPE) return;
+    throw new BuncError(`cannot send its program to the container's init: write: ${errnoText(-sent)}`, {
+      code: "launch",
+      syscall: "write",
+      errno: errnoName(-sent),
+    });
   }
 
   /** Operations sent so far, by index. */

@@ -39,15 +39,10 @@ export class LaunchCgroup {
     return this.group?.paths ?? {};
   }
 
-  /** Operations by which init enters the cgroups it was not born in; undefined when it need not, or the parent does it. */
+  /** Operations by which init enters the cgroups it was not born in; undefined without cgroups. */
   get enter(): ((part: Part) => void) | undefined {
     const { group } = this;
-    return group && !this.placesFromOutside ? (part) => group.compileEnter(part) : undefined;
-  }
-
-  /** Init has no rights on cgroups from inside of another user namespace. */
-  private get placesFromOutside(): boolean {
-    return this.spec.linux?.namespaces?.some(({ type }) => type === "user") ?? false;
+    return group && ((part) => group.compileEnter(part));
   }
 
   /** Makes the cgroups. */
@@ -72,11 +67,6 @@ export class LaunchCgroup {
   /** After init is born. */
   closeBirth(): void {
     closeFd(this.fd);
-  }
-
-  /** While init waits in its namespaces. */
-  place(pid: number): void {
-    if (this.group && this.placesFromOutside) this.group.place(this.state, pid, this.fd >= 0);
   }
 
   /** The limits, before anything of the user's runs. */

@@ -23,12 +23,13 @@ import { connectUnix } from "../linux/socket.ts";
 import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
+import { hookStateJson } from "./hook-state.ts";
 import { Init } from "./init-channel.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
 import { removeStateDir } from "./remove.ts";
-import { type State, withProcess } from "./state.ts";
+import { claimText, type State, withProcess } from "./state.ts";
 import { timestamp } from "./status.ts";
-import { createStateDir, type StateDir } from "./store.ts";
+import { createStateDir, openDirectory, type StateDir } from "./store.ts";
 import type { TreeOpener } from "./trees.ts";
 import type { LaunchOptions } from "./types.ts";
 
@@ -40,6 +41,8 @@ export interface LaunchMode {
   detach: boolean;
   /** The socket that gets the terminal's master, when the command itself relays it. */
   consoleFd?: number;
+  /** Called when all is set up and nothing of the user's runs yet. */
+  beforeExec?: () => Promise<void>;
 }
 
 /** Which descriptor of the parent each inherited one comes from; those in `owned` are closed after the spawn. */
@@ -101,6 +104,7 @@ export class Launcher {
       pidfdSocket: options.pidfdSocket !== undefined,
       seccomp: extras.seccomp,
       setgroups: this.euid === 0,
+      rootless: this.euid !== 0,
       innerPid: 1,
       hookEnv: extras.hookEnv,
       enterCgroup: this.cgroup.enter,
@@ -141,16 +145,21 @@ export class Launcher {
       this.cgroup.closeBirth();
     }
     const { init } = this;
-    init.send(plan.first);
-    if (this.launch.context.namespace("pid")?.path || !this.launch.context.namespace("pid")) {
-      this.settings.innerPid = innerPid(init.pid);
+    for (const { part, stage } of plan.first) {
+      init.send(part);
+      if (stage !== Stage.user) continue;
+      this.expect(Stage.user);
+      await this.giveIds();
     }
     const rest = this.launch.rest();
+    const ownPids = this.launch.context.isNew("pid");
+    if (!ownPids) {
+      this.expect(Stage.namespaces);
+      this.settings.innerPid = innerPid(init.pid);
+    }
     // Compiled while init makes its namespaces.
     const first = rest.next().value!;
-    this.expect(Stage.namespaces);
-    if (this.launch.context.isNew("user")) await this.giveIds();
-    this.cgroup.place(init.pid);
+    if (ownPids) this.expect(Stage.namespaces);
     const { oomScoreAdj } = this.spec.process!;
     if (oomScoreAdj !== undefined) this.setOomScore(oomScoreAdj);
     this.extras.moveDevices?.(init.pid);
@@ -176,6 +185,7 @@ export class Launcher {
         if (sent.stage === Stage.listener) await this.sendListener(value);
         else limit();
         if (sent.stage === Stage.mounted) await this.runRuntimeHooks();
+        if (sent.stage === Stage.ready) await this.mode.beforeExec?.();
       }
       sent = next;
     }
@@ -291,16 +301,14 @@ export class Launcher {
     runHooks("createRuntime", createRuntime ?? [], state);
   }
 
-  /** The runtime-spec State of this container, as hooks read it. */
+  /** The state of this container, as hooks read it. */
   hookState(status: string): string {
-    const { annotations } = this.spec;
-    return JSON.stringify({
-      ociVersion: this.spec.ociVersion,
+    return hookStateJson({
       id: this.options.id,
       status,
-      pid: this.init?.pid ?? 0,
+      pid: status === "stopped" ? 0 : (this.init?.pid ?? 0),
       bundle: this.options.bundle,
-      ...(annotations ? { annotations } : {}),
+      annotations: this.spec.annotations,
     });
   }
 
@@ -312,9 +320,9 @@ export class Launcher {
   /** The first state.json: all that `delete --force` needs should this process be killed before the real one. */
   private claimState(): void {
     const { id, bundle } = this.options;
-    const cgroupPaths = JSON.stringify(this.cgroup.paths);
-    const text = `{"bunc":${JSON.stringify({ version: 1, ociVersion: "", bundle, rootfs: this.rootfs })},"id":"${id}","init_process_pid":-1,"init_process_start":0,"created":"","cgroup_paths":${cgroupPaths},"namespace_paths":{},"config":{}}`;
-    this.dir.saveText(text);
+    this.dir.saveText(
+      claimText({ id, bundle, rootfs: this.rootfs, created: timestamp(), cgroupPaths: this.cgroup.paths }),
+    );
   }
 
   /** Writes state.json when init is there. */
@@ -358,6 +366,9 @@ export class Launcher {
 
   /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
   async remove(): Promise<void> {
+    await this.dir.lock();
+    // Somebody else has deleted it meanwhile.
+    if (!this.dir.isCurrent()) return;
     try {
       destroy(this.cgroup.paths);
     } catch (error) {
@@ -378,7 +389,7 @@ export class Launcher {
 
   private async runPoststop(): Promise<void> {
     const poststop = this.spec.hooks?.poststop;
-    if (!poststop?.length || !this.state) return;
+    if (!poststop?.length) return;
     const { log } = this.options;
     const { runHooks } = await import("./hooks.ts");
     runHooks("poststop", poststop, this.hookState("stopped"), {
@@ -489,6 +500,8 @@ function startOpsOf(part: Part, first: number): ReturnType<typeof startOps> {
 function openReadonlyTree(path: string): number {
   const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC;
   const fd = sys(abi.SYS_open_tree, abi.AT_FDCWD, path, flags);
+  // An ordinary user may make no mounts; what init could reach by its descriptor, that user can anyway.
+  if (fd === -abi.EPERM) return openDirectory(path);
   if (fd < 0) throw pathError("open_tree", path, fd);
   const attr = new Uint8Array(32);
   attr[0] = abi.MOUNT_ATTR_RDONLY | abi.MOUNT_ATTR_NOSUID;

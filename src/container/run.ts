@@ -1,5 +1,5 @@
 /** `run`: create and start in one; in the foreground it stays until the program has ended. */
-import { renderError } from "../errors.ts";
+import { BuncError, renderError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
@@ -7,6 +7,7 @@ import { receiveFd, socketPair } from "../linux/socket.ts";
 import { Launcher } from "./launcher.ts";
 import type { NotifySocket } from "./notify.ts";
 import { Signals, supervise } from "./supervise.ts";
+import type { TerminalRelay } from "./terminal-relay.ts";
 import type { RunOptions } from "./types.ts";
 
 /**
@@ -18,21 +19,32 @@ export async function runContainer(options: RunOptions): Promise<number> {
   if (!options.noSubreaper) sys(abi.SYS_prctl, abi.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   const signals = options.detach ? undefined : new Signals();
   const pair = !options.detach && !options.consoleSocket ? socketPair() : undefined;
+  let relay: TerminalRelay | undefined;
   const launcher = await Launcher.prepare(options, {
     waitForStart: false,
     detach: options.detach,
+    beforeExec: async () => {
+      if (pair && launcher.spec.process?.terminal) relay = await openRelay(pair[0]);
+    },
     ...(pair ? { consoleFd: pair[1] } : {}),
   });
   const notify = await openNotify(launcher);
-  await launcher.start();
+  try {
+    await launcher.start();
+  } catch (error) {
+    relay?.close();
+    throw error;
+  }
   closeFd(pair?.[1]);
+  launcher.dir.unlock();
   try {
     launcher.writePidFile();
     await runPoststart(launcher);
-    if (signals) return await foreground(launcher, options, signals, pair?.[0], notify);
-    notify?.waitReady(launcher.init!.pidfd, launcher.init!.pid);
+    if (signals) return await foreground(launcher, options, signals, relay, notify);
+    if (notify) waitNotified(notify, launcher);
     return 0;
   } catch (error) {
+    relay?.close();
     await launcher.undo();
     throw error;
   }
@@ -42,18 +54,20 @@ async function foreground(
   launcher: Launcher,
   options: RunOptions,
   signals: Signals,
-  console: number | undefined,
+  relay: TerminalRelay | undefined,
   notify: NotifySocket | undefined,
 ): Promise<number> {
-  const relay = launcher.spec.process?.terminal ? await openRelay(console!) : undefined;
   let exit: { code: number; signal: number };
   try {
     const watched = notify?.watch(process.pid, (error) => options.log.error(renderError(error)));
     exit = supervise(launcher.init!.pidfd, signals, relay, watched);
+    // What the container said just before its end.
+    watched?.handle();
   } finally {
     relay?.close();
   }
   if (!options.keep) await launcher.remove();
+  notify?.close();
   return exit.signal ? 128 + exit.signal : exit.code;
 }
 
@@ -69,11 +83,23 @@ async function openNotify(launcher: Launcher): Promise<NotifySocket | undefined>
   }
 }
 
-async function openRelay(console: number): Promise<import("./terminal-relay.ts").TerminalRelay> {
+/** --detach returns when the container is ready, or has ended; that the host cannot be told does not stop it. */
+function waitNotified(notify: NotifySocket, { init, options }: Launcher): void {
+  try {
+    notify.waitReady(init!.pidfd, init!.pid);
+  } catch (error) {
+    options.log.warn(renderError(error));
+  }
+  notify.close();
+}
+
+/** The caller's terminal and the container's, connected; before the program could write to it. */
+async function openRelay(console: number): Promise<TerminalRelay> {
   const { TerminalRelay } = await import("./terminal-relay.ts");
   const received = receiveFd(console);
   closeFd(console);
-  if (!received || received.fd < 0) throw new Error("the container sent no terminal");
+  if (!received || received.fd < 0)
+    throw new BuncError("the container sent no terminal", { code: "internal" });
   return new TerminalRelay(received.fd);
 }
 

@@ -223,7 +223,8 @@ function asOp(op: Omit<StartOp, "index">): Op {
  */
 export async function runPoststart(summary: Summary, cgroups: CgroupOps = live): Promise<void> {
   if (summary.poststart.length === 0) return;
-  const { fromLibcontainer, hookStateJson, runHooks } = await import("./hooks.ts");
+  const { hookStateJson } = await import("./hook-state.ts");
+  const { fromLibcontainer, runHooks } = await import("./hooks.ts");
   const { id, pid, bundle, annotations } = summary;
   try {
     const state = hookStateJson({ id, status: "running", pid, bundle, annotations });

@@ -199,11 +199,12 @@ export function createStateDir(root: string, id: string): StateDir {
     });
   }
   if (result < 0) throw pathError("mkdir", path, result);
-  const dir = openStateDir(root, id);
+  let dir: StateDir | undefined;
   try {
+    dir = openStateDir(root, id);
     if (dir.tryLock() && dir.isCurrent()) return dir;
   } catch (error) {
-    dir.close();
+    dir?.close();
     sys(abi.SYS_unlinkat, abi.AT_FDCWD, path, abi.AT_REMOVEDIR);
     throw error;
   }

@@ -3,6 +3,7 @@
  * over poll(2); nothing else of this process is awake meanwhile.
  */
 import { abi, siginfo_, sizeof_ } from "../linux/abi.gen.ts";
+import { pathError } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, type Exit, waitChild } from "../linux/process.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
@@ -23,7 +24,8 @@ export class Signals {
 
   constructor() {
     const ends = new Int32Array(2);
-    sys(abi.SYS_pipe2, new Uint8Array(ends.buffer), abi.O_CLOEXEC | abi.O_NONBLOCK);
+    const result = sys(abi.SYS_pipe2, new Uint8Array(ends.buffer), abi.O_CLOEXEC | abi.O_NONBLOCK);
+    if (result < 0) throw pathError("pipe2", "", result);
     this.fd = ends[0]!;
     sys(abi.BUNC_CALL_SIGNALS, ends[1]!);
   }

@@ -46,10 +46,20 @@ export class TerminalRelay {
     }
     sys(abi.SYS_fcntl, this.master, abi.F_SETFL, abi.O_RDWR | abi.O_NONBLOCK);
     this.resize();
+    this.passLineFeeds();
     this.makeRaw();
   }
 
-  /** cfmakeraw(3), as runc does to its own terminal. */
+  /** The container's terminal leaves LF as it is (ONLCR off): one of the two has to. */
+  private passLineFeeds(): void {
+    const settings = new Uint8Array(TERMIOS_SIZE);
+    if (sys(abi.SYS_ioctl, this.master, abi.TCGETS, settings) < 0) return;
+    const view = new DataView(settings.buffer);
+    view.setUint32(TERMIOS.oflag, view.getUint32(TERMIOS.oflag, true) & ~abi.ONLCR, true);
+    sys(abi.SYS_ioctl, this.master, abi.TCSETS, settings);
+  }
+
+  /** cfmakeraw(3), but output goes on being processed: the caller's terminal turns LF into CR LF, as with runc. */
   private makeRaw(): void {
     const raw = this.saved.slice();
     const view = new DataView(raw.buffer);
@@ -58,7 +68,6 @@ export class TerminalRelay {
       TERMIOS.iflag,
       abi.IGNBRK | abi.BRKINT | abi.PARMRK | abi.ISTRIP | abi.INLCR | abi.IGNCR | abi.ICRNL | abi.IXON,
     );
-    clear(TERMIOS.oflag, abi.OPOST);
     clear(TERMIOS.lflag, abi.ECHO | abi.ECHONL | abi.ICANON | abi.ISIG | abi.IEXTEN);
     clear(TERMIOS.cflag, abi.CSIZE | abi.PARENB);
     view.setUint32(TERMIOS.cflag, view.getUint32(TERMIOS.cflag, true) | abi.CS8, true);

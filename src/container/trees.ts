@@ -157,16 +157,6 @@ export class TreeOpener {
   }
 }
 
-/** Opens one source; for several of a bundle a TreeOpener is quicker. */
-export function openTreeFd(spec: Spec, from: TreeSource): number {
-  const opener = new TreeOpener(spec);
-  try {
-    return opener.open(from);
-  } finally {
-    opener.close();
-  }
-}
-
 function namespaceError(call: string, errno: number, path: string): BuncError {
   return new BuncError(`cannot get the user namespace of an id-mapped mount: ${call}: ${errnoText(errno)}`, {
     code: "launch",

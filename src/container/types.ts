@@ -88,7 +88,12 @@ export interface ContainerLayer {
   /** Sends a signal to init; `signo` 0 only asks. Says "container not running" when there is no process. */
   killContainer(root: string, id: string, signo: number): Result<void>;
   /** With `force` a running container is killed first, and one that does not exist is no error. */
-  deleteContainer(root: string, id: string, force: boolean): Result<void>;
+  deleteContainer(
+    root: string,
+    id: string,
+    force: boolean,
+    options?: { warn?: (message: string) => void },
+  ): Result<void>;
   loadState(root: string, id: string): Result<ContainerInfo>;
   /** Throws with errno ENOENT when `root` does not exist. */
   listContainers(root: string): Result<Listing>;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type Host, HYBRID, layoutOf, NESTED, NONE, SEPARATE, V2 } from "../cgroup/testing.ts";
-import * as abi from "../linux/abi.gen.ts";
+import { abi, bunc_mount_ } from "../linux/abi.gen.ts";
 import { callName } from "../linux/names.ts";
 import type { Mount, Spec } from "../oci/config.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
@@ -8,7 +8,7 @@ import { Context, type HostFacts, type LaunchSettings } from "./context.ts";
 import { parseMountOptions } from "./mount-options.ts";
 import { type Op, Slot, Struct } from "./program.ts";
 
-const M = abi.bunc_mount_;
+const M = bunc_mount_;
 const NAMESPACES = [{ type: "mount" as const }, { type: "cgroup" as const }];
 
 function compile(

@@ -3,7 +3,7 @@
  * when an operation fails: the simulator of testing.ts follows the skips. Needs no build.
  */
 import { describe, expect, test } from "bun:test";
-import { Layout } from "../cgroup/layout.ts";
+import { parseLayout } from "../cgroup/layout.ts";
 import * as abi from "../linux/abi.gen.ts";
 import type { LinuxDevice, Spec } from "../oci/config.ts";
 import { makeDev } from "./devices.ts";
@@ -180,8 +180,8 @@ describe("control flow", () => {
   test("cgroup2 is mounted, and where that is refused the host's is bound", () => {
     const spec = plainSpec();
     spec.mounts = [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro"] }];
-    const unified = { controllers: [], mountPoint: "/sys/fs/cgroup", root: "/", noprefix: false };
-    const host = { ...HOST, cgroup: new Layout("v2", [], unified) };
+    const mountinfo = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
+    const host = { ...HOST, cgroup: parseLayout(mountinfo, () => "") };
     const compiled = compile(spec, {}, host);
     const mounts = (op: Op) => op.call === abi.BUNC_OP_MOUNT;
     const [first, second] = compiled.ops.filter(mounts);

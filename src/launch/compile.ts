@@ -35,7 +35,7 @@ import {
   compileSysctl,
   type Execve,
 } from "./process.ts";
-import { type Part, Struct } from "./program.ts";
+import { Struct } from "./program.ts";
 import { compilePivot, compileReadonlyRoot, compileRoot, compileRootPropagation } from "./rootfs.ts";
 import { compileTerminal, planTerminal } from "./terminal.ts";
 
@@ -45,8 +45,8 @@ export interface LaunchPlan {
   fds: readonly InheritedFd[];
   /** Number of the first inherited descriptor in init. */
   firstFd: number;
-  /** The part that init executes while the rest is compiled. */
-  first: Part;
+  /** The parts that init executes while the rest is compiled: two with a new user namespace, else one. */
+  first: readonly SentPart[];
 }
 
 /** Name of the descriptor of the state directory, where the exec fifo lies. */
@@ -92,7 +92,7 @@ function compileBody(c: Context): void {
   part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
   part.op(abi.SYS_umask, [0]);
   compileKeyring(c);
-  c.settings.enterCgroup?.(c.part);
+  if (!c.namespace("user")) c.settings.enterCgroup?.(c.part);
   compileCgroupNamespace(c);
   compileTime(c);
   compileLoopback(c);

@@ -40,6 +40,8 @@ export interface LaunchSettings {
   setgroups: boolean;
   /** Appends the operations by which init enters its cgroups, when it does so itself. */
   enterCgroup: ((part: Part) => void) | undefined;
+  /** The parent is an ordinary user: it cannot open mounts for init. */
+  rootless?: boolean;
   /** Network devices that the parent moves into the container. */
   netDevices?: NetDeviceProgram | undefined;
   /** Pid of init in the container's pid namespace: 1 in a new one. */
@@ -69,6 +71,7 @@ export const Stage = {
   listener: 3,
   ready: 4,
   created: 5,
+  user: 6,
   last: -1,
 } as const;
 

@@ -32,6 +32,8 @@ export interface LaunchProgram {
   parts: readonly SidePart[];
   /** How many of the parts come before init is born (cgroups that it is born in); 0 if not given. */
   before?: number;
+  /** What the reader must know besides, one line each. */
+  notes?: readonly string[];
 }
 
 /** One argument as --json has it. */
@@ -209,9 +211,9 @@ const LEGEND = `# $name: the result of an earlier operation. @name: a descriptor
 `;
 
 /** The explained program as text: one line for each operation, grouped by side and phase in program order. */
-export function renderText(parts: readonly ExplainedPart[]): string {
+export function renderText(parts: readonly ExplainedPart[], notes: readonly string[] = []): string {
   const ops = parts.flatMap((part) => part.ops);
-  let out = LEGEND;
+  let out = LEGEND + notes.map((note) => `# Note: ${plain(note)}.\n`).join("");
   for (let from = 0; from < ops.length; ) {
     const { side, phase } = ops[from]!;
     let to = from;

@@ -13,12 +13,10 @@ import type { Op } from "./program.ts";
  */
 export function opFailure(op: Op, errno: number, text: string | Uint8Array = "", step = 0): BuncError {
   const about = op.options.about;
-  if (errno === abi.BUNC_EHOOK && typeof text !== "string") {
-    return new BuncError(`${about ?? "hook"}: ${hookStatus(text)}`, {
-      code: "hook",
-      phase: op.phase,
-      path: op.path,
-    });
+  if (op.call === abi.BUNC_OP_HOOK) {
+    const { hookFailure, hookOfOp }: typeof import("./hook-failure.ts") = require("./hook-failure.ts");
+    const hook = hookOfOp(op);
+    if (hook) return hookFailure(op.path, hook, errno, typeof text === "string" ? new Uint8Array() : text);
   }
   if (op.call === abi.BUNC_OP_LOOKPATH) return lookFailure(op, errno);
   const number = op.call < abi.BUNC_OP_FIRST ? op.call : step & 0xffff;
@@ -122,15 +120,4 @@ function lookFailure(op: Op, errno: number): BuncError {
     words = plain ? errnoText(errno) : `stat ${name}: ${errnoText(errno)}`;
   }
   return new BuncError(`${about}: ${words}`, { code: "launch", path: op.path, errno: errnoName(errno) });
-}
-
-/** The text that comes with BUNC_EHOOK: 'e' or 's', the status, stdout, NUL, stderr. */
-function hookStatus(text: Uint8Array): string {
-  const status = text[1] ?? 0;
-  const end = text.indexOf(0, 2);
-  const decoder = new TextDecoder();
-  const stdout = decoder.decode(text.subarray(2, end < 0 ? text.length : end)).trim();
-  const stderr = end < 0 ? "" : decoder.decode(text.subarray(end + 1)).trim();
-  const how = text[0] === 0x65 ? `exit status ${status}` : `signal: ${status}`;
-  return `${how}, stdout: ${stdout}, stderr: ${stderr}`;
 }

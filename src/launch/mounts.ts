@@ -53,7 +53,8 @@ export function treeFd(index: number): string {
 
 /**
  * Declares the descriptors of bind sources that init could not open itself: with a user namespace it may lack the
- * right to walk to them, and an idmapped mount can only be made by the parent.
+ * right to walk to them, and an idmapped mount can only be made by the parent. A parent without rights has nothing to
+ * give: init, in its own mount namespace, then has more of them.
  */
 export function planTrees(c: Context): void {
   const mounts = c.spec.mounts ?? [];
@@ -62,7 +63,7 @@ export function planTrees(c: Context): void {
     const flags = parseMountOptions(mounts[i]!.options, mounts[i]!.type);
     if (!flags.bind) continue;
     const mapped = flags.idmap || mounts[i]!.uidMappings?.length;
-    if (!user && !mapped) continue;
+    if (!mapped && (!user || c.settings.rootless)) continue;
     c.inherit({
       name: treeFd(i),
       from: { kind: "tree", source: bindSource(c, mounts[i]!), recursive: flags.recursive, mount: i },

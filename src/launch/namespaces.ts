@@ -2,8 +2,7 @@
 import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
-import { type Context, NAMESPACES, Stage } from "./context.ts";
-import type { Part } from "./program.ts";
+import { type Context, NAMESPACES, type SentPart, Stage } from "./context.ts";
 
 /** The kernel's flag of a namespace type. */
 export function cloneFlag(type: LinuxNamespaceType): number {
@@ -41,11 +40,12 @@ export function joinedFd(type: LinuxNamespaceType): string {
 
 /**
  * Decides how init is born and declares the descriptors of joined namespaces. A pid namespace applies to children
- * only, so it is a flag of clone; but one below a joined user namespace must be made or entered with that one's
- * rights: then init joins the user namespace first and forks (BUNC_OP_FORK).
+ * only, so it is a flag of clone. Beside a user namespace it must belong to that one: then init enters the user
+ * namespace first, and goes on in a child (BUNC_OP_FORK). It cannot be born in a user namespace, because an execve
+ * there, before ids are mapped, would cost it all rights.
  */
 export function planBirth(c: Context): Birth {
-  const joinsUser = c.namespace("user")?.path !== undefined;
+  const user = c.namespace("user");
   let flags = 0;
   let pidns: string | undefined;
   for (const type of NAMESPACES) {
@@ -56,8 +56,8 @@ export function planBirth(c: Context): Birth {
         name: joinedFd(type),
         from: { kind: "namespace", namespace: { type, path: namespace.path }, path: `${namespace.at}.path` },
       });
-      if (type === "pid" && !joinsUser) pidns = joinedFd(type);
-    } else if (type === "user" || (type === "pid" && !joinsUser)) {
+      if (type === "pid" && !user?.path) pidns = joinedFd(type);
+    } else if (type === "pid" && !user) {
       flags |= cloneFlag(type);
     }
   }
@@ -75,16 +75,36 @@ function join(c: Context, type: LinuxNamespaceType): void {
   });
 }
 
-/** The first part: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
-export function compileNamespaces(c: Context): Part {
-  const { part } = c;
-  part.at("namespaces");
-  part.op(abi.BUNC_OP_RESET_SIGNALS, []);
-  part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
+/** The first parts: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
+export function compileNamespaces(c: Context): SentPart[] {
+  const sent: SentPart[] = [];
+  c.part.at("namespaces");
+  c.part.op(abi.BUNC_OP_RESET_SIGNALS, []);
+  c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
   compileLabels(c);
+  const user = c.namespace("user");
+  // In another user namespace init has no rights on cgroups any more.
+  if (user) c.settings.enterCgroup?.(c.part);
   join(c, "user");
+  // Before a new user namespace is made: these belong to that of the host.
   for (const type of ["ipc", "uts", "network"] as const) join(c, type);
-  if (c.namespace("user")?.path && c.namespace("pid")) compileFork(c);
+  if (c.isNew("user")) {
+    c.part.at("namespaces", user!.at);
+    c.part.op(abi.SYS_unshare, [abi.CLONE_NEWUSER], {
+      about: "cannot make a user namespace",
+      hint: "this host may allow none: see /proc/sys/user/max_user_namespaces",
+    });
+    sent.push(c.endPart(Stage.user));
+  }
+  if (user && (c.isNew("pid") || (user.path && c.namespace("pid")))) compileFork(c);
+  compileUnshare(c);
+  c.settings.netDevices?.compileChecks(c);
+  c.part.at("namespaces");
+  sent.push(c.endPart(Stage.namespaces));
+  return sent;
+}
+
+function compileUnshare(c: Context): void {
   let flags = 0;
   const made: string[] = [];
   for (const type of ["mount", "uts", "ipc", "network", "time"] as const) {
@@ -92,20 +112,16 @@ export function compileNamespaces(c: Context): Part {
     flags |= cloneFlag(type);
     made.push(type);
   }
-  part.at("namespaces", "linux.namespaces");
-  if (flags) {
-    part.op(abi.SYS_unshare, [flags], {
-      about: `cannot make new namespaces (${made.join(", ")})`,
-      hint: "this needs CAP_SYS_ADMIN, and room below the limits in /proc/sys/user",
-    });
-  }
-  c.settings.netDevices?.compileChecks(c);
-  part.at("namespaces");
-  return c.endPart(Stage.namespaces).part;
+  if (!flags) return;
+  c.part.at("namespaces", "linux.namespaces");
+  c.part.op(abi.SYS_unshare, [flags], {
+    about: `cannot make new namespaces (${made.join(", ")})`,
+    hint: "this needs CAP_SYS_ADMIN, and room below the limits in /proc/sys/user",
+  });
 }
 
 /**
- * A pid namespace below a joined user namespace: made or entered with the rights init has there, which takes effect
+ * A pid namespace beside a user namespace: made or entered with the rights init has there, which takes effect
  * only in a child. The child has the same parent (CLONE_PARENT); the parent learns its pid from the event.
  */
 function compileFork(c: Context): void {

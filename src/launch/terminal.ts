@@ -36,7 +36,7 @@ export function compileTerminal(c: Context): void {
     slot: peer,
     about: "cannot open the pty's other end",
   });
-  compileSettings(c, peer);
+  compileSize(c, peer);
   if (needsDev(c)) bindConsole(c, peer);
   const name = new TextEncoder().encode("/dev/ptmx");
   part.at("terminal", "process.terminal");
@@ -68,20 +68,15 @@ function checkPtmx(c: Context, master: Slot): void {
   slots.give(value);
 }
 
-/** Line feeds pass unchanged (ONLCR off), as with runc; the size is consoleSize. */
-function compileSettings(c: Context, peer: Slot): void {
-  const { part } = c;
-  const termios = new Struct(64, "termios");
-  part.op(abi.SYS_ioctl, [peer, abi.TCGETS, termios], { about: "cannot read the pty's settings" });
-  part.op(abi.BUNC_OP_PATCH, [termios.at(4), 4, ~abi.ONLCR, 0]);
-  part.op(abi.SYS_ioctl, [peer, abi.TCSETS, termios], { about: "cannot change the pty's settings" });
+/** The size of the terminal is consoleSize; whoever gets the master may change it. */
+function compileSize(c: Context, peer: Slot): void {
   const size = c.process.consoleSize;
-  if (!size || !size.height || !size.width) return;
-  part.at("terminal", "process.consoleSize");
+  if (!size?.height || !size.width) return;
   const winsize = new Struct(8, "winsize");
   winsize.view.setUint16(0, size.height, true);
   winsize.view.setUint16(2, size.width, true);
-  part.op(abi.SYS_ioctl, [peer, abi.TIOCSWINSZ, winsize], { about: "cannot set the size of the terminal" });
+  c.part.at("terminal", "process.consoleSize");
+  c.part.op(abi.SYS_ioctl, [peer, abi.TIOCSWINSZ, winsize], { about: "cannot set the size of the terminal" });
 }
 
 /** The pty over /dev/console. The file is made without following a link, so a hostile /dev cannot place it elsewhere. */

@@ -26,8 +26,8 @@ export function settings(replaced: Partial<LaunchSettings> = {}): LaunchSettings
   };
 }
 
-/** A host without anything special. Mounts of cgroups need one that has them, so `bundles` have none. */
-export const HOST: HostFacts = { apparmor: false, selinux: false, fullProcMounts: [], cgroup: undefined };
+/** A host that can apply any label. Mounts of cgroups need one that has them, so the bundles here have none. */
+export const HOST: HostFacts = { apparmor: true, selinux: true, fullProcMounts: [], cgroup: undefined };
 
 /** A filter of one instruction (allow everything), as seccomp(2) takes it. */
 export const FILTER = new Uint8Array([6, 0, 0, 0, 0, 0, 0xff, 0x7f]);
@@ -129,7 +129,7 @@ export function compile(
 ): Compiled {
   const launch = new Launch(spec, settings(replaced), host);
   const rest: SentPart[] = [...launch.rest()];
-  const parts = [launch.plan.first, ...rest.map(({ part }) => part)];
+  const parts = [...launch.plan.first, ...rest].map(({ part }) => part);
   return { launch, parts, stages: rest.map(({ stage }) => stage), ops: parts.flatMap((part) => part.ops) };
 }
 

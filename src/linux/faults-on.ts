@@ -5,7 +5,7 @@
  *     init:N:ERRNO   operation N of what init executes, counted over all parts of a launch
  *     host:N:ERRNO   operation N of what this process executes as programs (cgroups, hooks), counted over all of them
  *     sys:N:ERRNO    the Nth foreign call of this process, before it is made
- *     list:FILE      nothing; each part is appended to FILE as one line of JSON
+ *     list:FILE      nothing; each part is appended to FILE as one line of JSON, and at the end the foreign calls
  */
 import { appendFileSync } from "node:fs";
 import type { Op } from "../launch/program.ts";
@@ -20,7 +20,10 @@ const errno = Number(rest[1]);
 
 /** Operations of this process so far: every program that it executes begins again with index 0. */
 let hostOps = 0;
-let calls = 0;
+/** enum bunc_call, without BUNC_CALL_. */
+const FOREIGN = ["run", "spawn", "read_file", "recv", "send_fd", "signals"];
+/** Names of the foreign calls so far. */
+const calls: string[] = [];
 
 /** Which operation of this part is to fail, if any: its index in its own program. */
 export function faultOf(
@@ -35,10 +38,17 @@ export function faultOf(
   return { index: target - from + first, errno };
 }
 
-/** -errno when this foreign call is the one that is to fail, else 0. Closing always works, as in Linux. */
+/**
+ * -errno when this foreign call is the one that is to fail, else 0. Closing and ending always work, as in Linux; what
+ * of a program fails is said by its operations.
+ */
 export function sysFault(call: number): number {
-  if (mode !== "sys" || call === abi.SYS_close) return 0;
-  return calls++ === target ? -errno : 0;
+  if (call === abi.SYS_close || call === abi.BUNC_CALL_RUN) return 0;
+  if (call === abi.SYS_exit_group) {
+    if (mode === "list") appendFileSync(rest.join(":"), `${JSON.stringify({ calls })}\n`);
+    return 0;
+  }
+  return calls.push(call < abi.BUNC_CALL_RUN ? callName(call) : FOREIGN[call - abi.BUNC_CALL_RUN]!) - 1 === target && mode === "sys" ? -errno : 0;
 }
 
 function list(side: string, from: number, ops: readonly Op[]): void {

@@ -7,7 +7,7 @@ import { bytesOf, sys, text } from "./lib.ts";
 /** The error of a system call on a path, in Go's form: `open /x: no such file or directory`. */
 export function pathError(call: string, path: string, result: number): BuncError {
   const errno = -result;
-  return new BuncError(`${call} ${path}: ${errnoText(errno)}`, {
+  return new BuncError(`${path ? `${call} ${path}` : call}: ${errnoText(errno)}`, {
     code: "host",
     syscall: call,
     errno: errnoName(errno),
@@ -16,7 +16,7 @@ export function pathError(call: string, path: string, result: number): BuncError
 
 /** All bytes of a file, or -errno; -EFBIG is not answered: what lies beyond `max` bytes is cut off. */
 export function readBytes(path: string, max = 64 << 20, dir = abi.AT_FDCWD): Uint8Array | number {
-  let size = 16384;
+  let size = Math.min(16384, max);
   for (;;) {
     const buffer = new Uint8Array(size);
     const n = sys(abi.BUNC_CALL_READ_FILE, dir, path, buffer, size);

@@ -82,7 +82,7 @@ export async function timeLifecycle(
   const what = "`create`, `start`, end of /bin/true, `delete`";
   const times = await measure(what, entrants, amount.runs / 2);
   const step = (name: string, index: number): Timing =>
-    timing(`— its \`${name}\``, times, (steps) => whole([steps[index]!]));
+    timing(`of which \`${name}\``, times, (steps) => whole([steps[index]!]));
   return [timing(what, times, whole), step("create", 0), step("start", 1), step("delete", 3)];
 }
 

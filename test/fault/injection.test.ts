@@ -27,7 +27,7 @@ for (const [name, make] of Object.entries(bundles)) {
     test("run", async () => {
       const { terminal, ...walked } = make(rig);
       const launch: Launch = { ...walked, command: "run", pty: terminal ?? false };
-      const operations = await walker.list(launch);
+      const { operations } = await walker.list(launch);
       expect(operations.length).toBeGreaterThan(100);
       for (const op of operations) {
         count.operations++;
@@ -56,7 +56,7 @@ for (const [name, make] of Object.entries(bundles)) {
         command: "create",
         flags: socket ? ["--console-socket", socket.path] : [],
       };
-      const operations = await walker.list(launch);
+      const { operations } = await walker.list(launch);
       const reported = operations.findLast((op) => op.call === "report")!.index;
       const told = operations.findLast((op) => op.call === "errors_to")!.index;
       for (const op of operations) {

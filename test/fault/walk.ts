@@ -35,6 +35,9 @@ export interface Outcome {
   warnings: string[];
 }
 
+/** A line of the executable's list. */
+type Listed = { side: "init" | "host"; from: number; ops: Operation[] } | { calls: string[] };
+
 /** How a bundle is launched. */
 export interface Launch {
   container: Container;
@@ -43,7 +46,7 @@ export interface Launch {
   /** The command gets a terminal. */
   pty?: boolean;
   /** Before each launch, e.g. to make namespaces that one launch may spoil. */
-  before?: () => Promise<void> | void;
+  before?: (() => Promise<void> | void) | undefined;
 }
 
 /** Errnos by call, such as the kernel has for it; EIO for all others. Words as Go has them. */
@@ -113,24 +116,21 @@ export class Walker {
     return await this.call([command, ...flags, "--bundle", container.bundle, container.id], fault, pty);
   }
 
-  /** The operations of a launch that succeeds. */
-  async list(launch: Launch): Promise<Operation[]> {
+  /** What a launch that succeeds consists of: its operations, and the names of its foreign calls. */
+  async list(launch: Launch): Promise<{ operations: Operation[]; calls: string[] }> {
     const file = join(this.rig.scratch.output, "list");
     rmSync(file, { force: true });
     const outcome = await this.launch(launch, `list:${file}`);
     expect([outcome.code, outcome.errors]).toEqual([0, []]);
-    await this.clear(launch.container);
-    const all: Operation[] = [];
+    const operations: Operation[] = [];
+    let calls: string[] = [];
     for (const line of readFileSync(file, "utf8").trim().split("\n")) {
-      const { side, from, ops } = JSON.parse(line) as { side: "init" | "host"; from: number; ops: Operation[] };
-      let passed = 0; // up to this place of the part an operation may be passed over
-      ops.forEach((op, i) => {
-        all.push({ ...op, side, index: from + i, optional: i < passed });
-        const skips = [op.okSkip ?? 0, ...(op.tolerate ?? []).map(([, skip]) => skip)];
-        passed = Math.max(passed, i + 1 + Math.max(...skips));
-      });
+      const listed = JSON.parse(line) as Listed;
+      if ("calls" in listed) calls = listed.calls;
+      else operations.push(...operationsOf(listed));
     }
-    return all;
+    await this.clear(launch.container);
+    return { operations, calls };
   }
 
   /** Nothing of the rig may be left; what just ended has a moment to go. */
@@ -149,6 +149,17 @@ export class Walker {
     const { code, errors } = await this.call(["delete", "--force", container.id]);
     expect([code, errors]).toEqual([0, []]);
   }
+}
+
+/** The operations of one part. */
+function operationsOf({ side, from, ops }: Exclude<Listed, { calls: string[] }>): Operation[] {
+  let passed = 0; // up to this place of the part an operation may be passed over
+  return ops.map((op, i) => {
+    const optional = i < passed;
+    const skips = [op.okSkip ?? 0, ...(op.tolerate ?? []).map(([, skip]) => skip)];
+    passed = Math.max(passed, i + 1 + Math.max(...skips));
+    return { ...op, side, index: from + i, optional };
+  });
 }
 
 /** That an error says which operation failed, and how. */

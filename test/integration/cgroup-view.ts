@@ -1,6 +1,6 @@
 // Run by cgroup.test.ts in a mount namespace of its own: makes and removes cgroups there, prints what it saw.
 // Usage: cgroup-view.ts TAG cycle|fail
-import { existsSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { type Cgroup, planCgroup } from "../../src/cgroup/cgroup.ts";
 import { readLayout } from "../../src/cgroup/layout.ts";
 import { destroy } from "../../src/cgroup/live.ts";
@@ -11,13 +11,19 @@ import { abi } from "../../src/linux/abi.gen.ts";
 import { closeFd } from "../../src/linux/process.ts";
 import { HostState } from "../../src/linux/run-part.ts";
 
-/** Starts bunc-init as a launch does: cloned into cgroup2, entering the rest by itself. The caller kills it. */
-export function startInit(group: Cgroup, fd: number): Init {
+/**
+ * Starts bunc-init as a launch does: cloned into cgroup2, entering the rest by itself; in a user namespace of its own by
+ * descriptors that it inherits. The caller kills it.
+ */
+export function startInit(group: Cgroup, fd: number, userNamespace = false): Init {
   const into = fd >= 0 ? { cgroup: fd } : {};
-  const init = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0, ...into });
+  const fds = userNamespace ? group.taskFiles().map((file) => openSync(file, "w")) : [];
+  const flags = userNamespace ? abi.CLONE_NEWUSER : 0;
+  const init = Init.spawn({ flags, firstFd: 3, fds, preserve: 0, ...into });
+  for (const opened of fds) closeSync(opened);
   try {
     const part = new Part();
-    group.compileEnter(part);
+    group.compileEnter(part, userNamespace ? fds.map((_, i) => 4 + i) : undefined);
     part.op(abi.BUNC_OP_PART, [7, 0]);
     init.send(part);
     if (init.next()?.event !== 7) throw new Error("init did not get there");

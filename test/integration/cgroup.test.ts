@@ -1,5 +1,5 @@
 // src/cgroup on the hierarchies of this host: what is made, limited, frozen, killed and removed. No containers.
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import {
   closeSync,
   existsSync,
@@ -15,10 +15,22 @@ import { type Cgroup, planCgroup } from "../../src/cgroup/cgroup.ts";
 import type { CgroupfsGroup } from "../../src/cgroup/cgroupfs.ts";
 import { attachedFilters } from "../../src/cgroup/filters.ts";
 import { type Layout, parseLayout, readLayout } from "../../src/cgroup/layout.ts";
-import { destroy, freeze, isFrozen, killAll, oomKills, processes, thaw } from "../../src/cgroup/live.ts";
+import {
+  destroy,
+  freeze,
+  isFrozen,
+  killAll,
+  oomKills,
+  processes,
+  removeAll,
+  thaw,
+} from "../../src/cgroup/live.ts";
 import type { CgroupPaths } from "../../src/cgroup/names.ts";
 import { renderError } from "../../src/errors.ts";
 import { Slots } from "../../src/launch/program.ts";
+import { abi } from "../../src/linux/abi.gen.ts";
+import { writeAll } from "../../src/linux/file.ts";
+import { sys } from "../../src/linux/lib.ts";
 import { HostState } from "../../src/linux/run-part.ts";
 import type { LinuxResources, Spec } from "../../src/oci/config.ts";
 import { startInit } from "./cgroup-view.ts";
@@ -75,11 +87,49 @@ const read = (dir: string | undefined, file: string) => readFileSync(join(dir!, 
 
 const children: Bun.Subprocess[] = [];
 
-/** Starts a program that has entered cgroups first, one file written after the other; done when `ready` is printed. */
-async function inside(
-  files: readonly string[],
-  program: string,
-): Promise<Bun.Subprocess<"ignore", "pipe", "pipe">> {
+/** A program that has entered cgroups. */
+class Inside {
+  out = "";
+  private readonly reader;
+
+  constructor(readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">) {
+    this.reader = child.stdout.getReader();
+  }
+
+  get pid(): number {
+    return this.child.pid;
+  }
+
+  /** Reads on until the line is there. */
+  async until(line: string): Promise<void> {
+    while (!this.out.includes(`${line}\n`)) {
+      const { value, done } = await this.reader.read();
+      if (done) throw new Error(`ended without ${line}: ${await this.child.stderr.text()}`);
+      this.out += new TextDecoder().decode(value);
+    }
+    this.out = this.out.slice(this.out.indexOf(`${line}\n`) + line.length + 1);
+  }
+
+  /** What it printed after the last line waited for, to its end. */
+  async rest(): Promise<string> {
+    for (;;) {
+      const { value, done } = await this.reader.read();
+      if (done) break;
+      this.out += new TextDecoder().decode(value);
+    }
+    await this.child.exited;
+    return this.out;
+  }
+
+  /** Kills it; resolves when it is gone. */
+  async end(): Promise<void> {
+    this.child.kill(9);
+    await this.child.exited;
+  }
+}
+
+/** Starts a program that enters cgroups first, by one file after the other. */
+async function inside(files: readonly string[], program: string): Promise<Inside> {
   const enter = files.map((file) => `echo 0 > '${file}'`).join(" && ");
   const child = Bun.spawn(["sh", "-c", `${enter} && echo ready && ${program}`], {
     stdin: "ignore",
@@ -87,10 +137,9 @@ async function inside(
     stderr: "pipe",
   });
   children.push(child);
-  const reader = child.stdout.getReader();
-  await reader.read();
-  reader.releaseLock();
-  return child;
+  const started = new Inside(child);
+  await started.until("ready");
+  return started;
 }
 
 const joined = (group: CgroupfsGroup) => [
@@ -121,6 +170,17 @@ afterEach(async () => {
     destroy({ devices: path });
   }
   expect(leftovers()).toEqual([]);
+});
+
+const control = join(v2Layout().v2?.mountPoint ?? "", "cgroup.subtree_control");
+const enabled = v2 ? readFileSync(control, "utf8").trim().split(" ") : [];
+
+// The way to a cgroup of v2 is left as it was, too.
+afterAll(() => {
+  if (!v2) return;
+  for (const name of readFileSync(control, "utf8").trim().split(" ")) {
+    if (name && !enabled.includes(name)) writeFileSync(control, `-${name}`);
+  }
 });
 
 describe.skipIf(!v1)("v1", () => {
@@ -155,7 +215,7 @@ describe.skipIf(!v1)("v1", () => {
     expect(read(paths.devices, "devices.list")).toContain("c 136:* rwm");
     expect(read(paths.devices, "devices.list")).not.toContain("a *:*");
     destroy(paths);
-    expect(await child.exited).toBe(137);
+    expect(await child.child.exited).toBe(137);
     expect(there(paths)).toEqual([]);
     // The directories above stay, as in runc.
     expect(leftovers().length).toBe(new Set(Object.values(paths)).size);
@@ -185,24 +245,28 @@ describe.skipIf(!v1)("v1", () => {
     group.limit(new HostState());
     const probe = "head -c0 /dev/null && echo null; head -c0 /dev/kmsg && echo kmsg; exit 0";
     const child = await inside(joined(group), probe);
-    expect(await child.stdout.text()).toBe("null\n");
-    expect(await child.stderr.text()).toContain("Operation not permitted");
+    expect(await child.rest()).toBe("null\n");
+    expect(await child.child.stderr.text()).toContain("Operation not permitted");
     const resources = { devices: [{ allow: true, type: "c", major: 1, minor: 11, access: "r" }] };
     const second = make({ resources });
     second.limit(new HostState());
     const allowed = await inside(joined(second), probe);
-    expect(await allowed.stdout.text()).toBe("null\nkmsg\n");
+    expect(await allowed.rest()).toBe("null\nkmsg\n");
   });
 
   test("a memory limit below what is used: how much that is, and nobody is harmed", async () => {
     mkdirSync(`/sys/fs/cgroup/memory/${tag}`);
     const tasks = `/sys/fs/cgroup/memory/${tag}/tasks`;
-    const child = await inside([tasks], "exec sleep 60");
+    const child = await inside(
+      [tasks],
+      "x=$(head -c 3000000 /dev/zero | tr '\\0' x) && echo full && while sleep 1; do :; done",
+    );
+    await child.until("full");
     const message = failure(() => make({ resources: { memory: { limit: 4096 } } }));
     expect(message).toMatch(/^unable to set memory limit to 4096 \(current usage: \d+, peak usage: \d+\)/);
     expect(message).toContain("linux.resources.memory.limit");
-    expect(child.killed).toBeFalse();
-    expect(read(`/sys/fs/cgroup/memory/${tag}`, "cgroup.procs")).toBe(String(child.pid));
+    expect(child.child.killed).toBeFalse();
+    expect(read(`/sys/fs/cgroup/memory/${tag}`, "cgroup.procs").split("\n")).toContain(String(child.pid));
     expect(leftovers()).toEqual([`/sys/fs/cgroup/memory/${tag}`]);
   });
 
@@ -210,7 +274,7 @@ describe.skipIf(!v1)("v1", () => {
     const group = make({ resources: { memory: { limit: 4194304, swap: 4194304 } } });
     expect(oomKills(group.paths)).toBe(0);
     const child = await inside(joined(group), "exec tail /dev/zero");
-    expect(await child.exited).toBe(137);
+    expect(await child.child.exited).toBe(137);
     expect(oomKills(group.paths)).toBe(1);
   });
 });
@@ -228,23 +292,26 @@ describe.skipIf(!root)("on any host", () => {
     expect(there(group.paths)).toEqual([]);
   });
 
-  test("bunc-init is born in cgroup2, and enters the rest by itself", () => {
-    const group = plan();
-    const fd = group.create(new HostState());
-    const init = startInit(group, fd);
-    try {
-      expect(fd >= 0).toBe(group.bearsInit);
-      const where = readFileSync(`/proc/${init.pid}/cgroup`, "utf8");
-      for (const [name, path] of Object.entries(group.paths)) {
-        expect(where).toMatch(new RegExp(`:([^:]*,)?${name}(,[^:]*)?:/${tag}\n`));
-        expect(read(path, "cgroup.procs")).toBe(String(init.pid));
+  test.each([false, true])(
+    "bunc-init is born in cgroup2, and enters the rest by itself (user namespace: %p)",
+    (user) => {
+      const group = plan();
+      const fd = group.create(new HostState());
+      const init = startInit(group, fd, user);
+      try {
+        expect(fd >= 0).toBe(group.bearsInit);
+        const where = readFileSync(`/proc/${init.pid}/cgroup`, "utf8");
+        for (const [name, path] of Object.entries(group.paths)) {
+          expect(where).toMatch(new RegExp(`:([^:]*,)?${name}(,[^:]*)?:/${tag}\n`));
+          expect(read(path, "cgroup.procs")).toBe(String(init.pid));
+        }
+      } finally {
+        init.kill();
+        close(fd);
       }
-    } finally {
-      init.kill();
-      close(fd);
-    }
-    expect(processes(group.paths)).toEqual([]);
-  });
+      expect(processes(group.paths)).toEqual([]);
+    },
+  );
 
   test("directories are open to all, whatever the umask", () => {
     const before = process.umask(0o077);
@@ -267,14 +334,12 @@ describe.skipIf(!root)("on any host", () => {
     second.undo();
     expect(processes(first.paths)).toEqual([child.pid]);
     expect(there(first.paths)).toEqual(Object.values(first.paths));
-    child.kill(9);
-    await child.exited;
+    await child.end();
     const main = first.paths.devices ?? first.paths[""]!;
     mkdirSync(join(main, "sub"));
     const below = await inside([join(main, "sub/cgroup.procs")], "exec sleep 60");
     expect(failure(() => make())).toStartWith("container's cgroup is not empty: 1 process(es) found");
-    below.kill(9);
-    await below.exited;
+    await below.end();
     // Empty, but there: it is used again.
     expect(there(make().paths)).toEqual(Object.values(first.paths));
   });
@@ -311,7 +376,7 @@ describe.skipIf(!root)("on any host", () => {
     expect(ticks()).not.toBe(before);
     freeze(group.paths);
     expect(killAll(group.paths)).toBeTrue();
-    expect(await child.exited).toBe(137);
+    expect(await child.child.exited).toBe(137);
     destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
     expect(killAll(group.paths)).toBeFalse();
@@ -328,7 +393,7 @@ describe.skipIf(!root)("on any host", () => {
     await Bun.sleep(100);
     expect(processes(group.paths).length).toBeGreaterThan(5);
     destroy(group.paths);
-    expect(await child.exited).toBe(137);
+    expect(await child.child.exited).toBe(137);
     expect(there(group.paths)).toEqual([]);
   });
 
@@ -342,7 +407,7 @@ describe.skipIf(!root)("on any host", () => {
     const child = await inside([join(main, "c/e/cgroup.procs")], "exec sleep 60");
     expect(processes(group.paths)).toEqual([child.pid]);
     destroy(group.paths);
-    expect(await child.exited).toBe(137);
+    expect(await child.child.exited).toBe(137);
     expect(there(group.paths)).toEqual([]);
   });
 
@@ -350,11 +415,18 @@ describe.skipIf(!root)("on any host", () => {
     const group = make();
     const main = group.paths.devices ?? group.paths[""]!;
     const name = "d".repeat(250);
-    const script = `cd '${main}' && i=0; while [ $i -lt 40 ]; do mkdir ${name} && cd ${name} || exit 1; i=$((i+1)); done; echo 0 > cgroup.procs && echo made; exec sleep 60`;
-    const child = await inside(["/dev/null"], script);
-    const reader = child.stdout.getReader();
-    expect(new TextDecoder().decode((await reader.read()).value)).toBe("made\n");
-    reader.releaseLock();
+    const child = await inside(["/dev/null"], "exec sleep 60");
+    let fd = sys(abi.SYS_openat, abi.AT_FDCWD, main, abi.O_RDONLY | abi.O_DIRECTORY, 0);
+    for (let depth = 0; depth < 40; depth++) {
+      expect(sys(abi.SYS_mkdirat, fd, name, 0o755)).toBe(0);
+      const below = sys(abi.SYS_openat, fd, name, abi.O_RDONLY | abi.O_DIRECTORY, 0);
+      close(fd);
+      fd = below;
+    }
+    const procs = sys(abi.SYS_openat, fd, "cgroup.procs", abi.O_WRONLY, 0);
+    close(fd);
+    expect(writeAll(procs, new TextEncoder().encode(String(child.pid)))).toBe(0);
+    close(procs);
     expect(processes(group.paths)).toEqual([child.pid]);
     destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
@@ -390,27 +462,18 @@ describe.skipIf(!root)("on any host", () => {
     const back = join((host.v2 ?? host.v1[0])!.mountPoint, "cgroup.procs");
     writeFileSync(join(dir, "cgroup.procs"), String(process.pid));
     try {
-      const message = failure(() => destroy({ devices: dir }));
+      const message = failure(() => removeAll({ devices: dir }, 50, () => killAll({ devices: dir })));
       expect(message).toStartWith(`rmdir ${dir}: device or resource busy`);
       expect(message).toContain(`processes are still in it: ${process.pid}`);
     } finally {
       writeFileSync(back, String(process.pid));
       rmdirSync(dir);
     }
-  }, 20000);
+  });
 });
 
 describe.skipIf(!v2)("v2", () => {
   const layout = v2Layout();
-  const control = join(layout.v2?.mountPoint ?? "", "cgroup.subtree_control");
-  const enabled = v2 ? readFileSync(control, "utf8").trim() : "";
-
-  afterEach(() => {
-    for (const name of readFileSync(control, "utf8").trim().split(" ")) {
-      if (name && !enabled.split(" ").includes(name)) writeFileSync(control, `-${name}`);
-    }
-  });
-
   const procs = (group: CgroupfsGroup) => [join(group.paths[""]!, "cgroup.procs")];
 
   test("controllers are enabled on the way, and devices filtered by BPF", async () => {
@@ -421,17 +484,17 @@ describe.skipIf(!v2)("v2", () => {
     expect(attachedFilters(group.paths[""]!).length).toBe(1);
     const probe = "head -c0 /dev/null && echo null; head -c0 /dev/kmsg && echo kmsg; exit 0";
     const child = await inside(procs(group), probe);
-    expect(await child.stdout.text()).toBe("null\n");
-    expect(await child.stderr.text()).toContain("Operation not permitted");
-    await child.exited;
+    expect(await child.rest()).toBe("null\n");
+    expect(await child.child.stderr.text()).toContain("Operation not permitted");
+    await child.child.exited;
     // Used again with other rules: the old filter goes.
     const resources = { devices: [{ allow: true, type: "c", major: 1, minor: 11, access: "rw" }] };
     const second = make({ layout, path: `/${tag}/a`, resources });
     second.limit(new HostState());
     expect(attachedFilters(group.paths[""]!).length).toBe(1);
     const allowed = await inside(procs(second), probe);
-    expect(await allowed.stdout.text()).toBe("null\nkmsg\n");
-    await allowed.exited;
+    expect(await allowed.rest()).toBe("null\nkmsg\n");
+    await allowed.child.exited;
     destroy(second.paths);
     expect(there(second.paths)).toEqual([]);
   });
@@ -440,7 +503,7 @@ describe.skipIf(!v2)("v2", () => {
     const group = make({ layout, resources: { devices: [{ allow: true, access: "rwm" }] } });
     group.limit(new HostState());
     const child = await inside(procs(group), "head -c0 /dev/kmsg && echo kmsg");
-    expect(await child.stdout.text()).toBe("kmsg\n");
+    expect(await child.rest()).toBe("kmsg\n");
   });
 
   test("below a threaded cgroup", () => {
@@ -450,9 +513,19 @@ describe.skipIf(!v2)("v2", () => {
     writeFileSync(join(outer, "t/cgroup.type"), "threaded");
     expect(read(outer, "cgroup.type")).toBe("domain threaded");
     const wish = { layout, path: `/${tag}/a/b` };
-    const group = make(wish);
+    const group = plan(wish);
+    const fd = group.create(new HostState());
     expect(read(group.paths[""], "cgroup.type")).toBe("threaded");
+    const init = startInit(group, fd);
+    try {
+      expect(readFileSync(`/proc/${init.pid}/cgroup`, "utf8")).toContain(`0::/${tag}/a/b\n`);
+      expect(processes(group.paths)).toEqual([init.pid]);
+    } finally {
+      init.kill();
+      close(fd);
+    }
     group.undo();
+    expect(readdirSync(outer).filter((name) => name === "a")).toEqual([]);
     if (!layout.v2 || !read(layout.v2.mountPoint, "cgroup.controllers").includes("hugetlb")) return;
     const sizes = readdirSync(outer).filter((name) => /^hugetlb\..*\.max$/.test(name));
     const pageSize = sizes[0]?.split(".")[1] ?? "2MB";

@@ -274,9 +274,11 @@ export class Rig {
       }
     }
     for (const id of this.states()) {
-      const result = await this.call(["delete", "--force", id]);
-      if (result.code !== 0)
-        problems.push(`delete --force ${id}: exit ${result.code}: ${result.stderr.trim()}`);
+      try {
+        (await this.call(["delete", "--force", id], { timeout: 15 })).ok();
+      } catch (error) {
+        problems.push(`cleanup: ${error}`);
+      }
     }
     await Promise.all(this.cleanups.splice(0).map((action) => action()));
     let leaks = this.leaks();

@@ -120,6 +120,7 @@ enum bunc_op_code {
 #define BUNC_MOUNT_NO_LINKS 8u	  /* the target must be a directory reached without a symbolic link */
 #define BUNC_MOUNT_GUARD_PROC 16u /* the target must not lie in a proc file system */
 #define BUNC_MOUNT_ONLY_PROC 32u  /* the source must be a proc file system */
+#define BUNC_MOUNT_REMOUNT 64u	  /* change what is mounted at the target */
 
 struct bunc_mount {
 	uint64_t type;	      /* string; 0 for a bind mount */
@@ -139,6 +140,8 @@ struct bunc_device {
 	uint64_t dev;
 	uint64_t host; /* path of the host's node, bound when none can be made; 0: that is a failure */
 	uint32_t uid, gid;
+	uint32_t strict; /* a file that is there already must be this device */
+	uint32_t spare;
 };
 
 #define BUNC_EHOOK 200 /* beyond every errno: the hook ended, and not with 0 */

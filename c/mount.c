@@ -111,7 +111,7 @@ static long open_target(struct bunc_state *state, int root, const char *path, co
 
 /* Parameters: a byte for the kind ('f' flag, 's' string), the name, for a string the value; ended by a zero
  * byte. */
-static long configure(struct bunc_state *state, int fs, const char *params)
+static long configure(struct bunc_state *state, int fs, const char *params, int command)
 {
 	for (uint32_t item = 1; *params; item++) {
 		int string = *params++ == 's';
@@ -122,7 +122,7 @@ static long configure(struct bunc_state *state, int fs, const char *params)
 			return step(state, __NR_fsconfig, item, r);
 		params = string ? value + bunc_strlen(value) + 1 : value;
 	}
-	return step(state, __NR_fsconfig, 0, sys5(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0));
+	return step(state, __NR_fsconfig, 0, sys5(__NR_fsconfig, fs, command, 0, 0, 0));
 }
 
 static long make_file_system(struct bunc_state *state, const struct bunc_mount *m)
@@ -130,7 +130,7 @@ static long make_file_system(struct bunc_state *state, const struct bunc_mount *
 	long fs = step(state, __NR_fsopen, 0, sys2(__NR_fsopen, m->type, FSOPEN_CLOEXEC));
 	if (fs < 0)
 		return fs;
-	long r = configure(state, (int)fs, (const char *)m->params);
+	long r = configure(state, (int)fs, (const char *)m->params, FSCONFIG_CMD_CREATE);
 	if (r >= 0)
 		r = step(state, __NR_fsmount, 0, sys3(__NR_fsmount, fs, FSMOUNT_CLOEXEC, m->set));
 	if (r < 0)
@@ -187,6 +187,13 @@ static long bind(struct bunc_state *state, int root, const char *path, const str
 		r = step(state, __NR_fstatfs, 1, -EPERM);
 	if (r >= 0)
 		target = r = open_target(state, root, path, m, st.st_mode, &mode);
+	if (r >= 0) {
+		struct stat over;
+		/* The kernel says EINVAL to this. */
+		if (sys4(__NR_newfstatat, target, "", &over, AT_EMPTY_PATH) == 0 &&
+		    S_ISDIR(over.st_mode) != S_ISDIR(st.st_mode))
+			r = step(state, __NR_move_mount, 0, -ENOTDIR);
+	}
 	if (r >= 0)
 		r = step(state, __NR_move_mount, 0, sys5(__NR_move_mount, tree, "", target, "", MOVE_EMPTY));
 	close_fd(target);
@@ -198,9 +205,32 @@ static long bind(struct bunc_state *state, int root, const char *path, const str
 	return r;
 }
 
+static long remount(struct bunc_state *state, int root, const char *path, const struct bunc_mount *m)
+{
+	long mount = step(state, __NR_openat2, 0, open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS));
+	if (mount < 0)
+		return mount;
+	long r = step(state, __NR_mount_setattr, 0, set_attributes((int)mount, m->set, m->clear, 0, 0));
+	if (r >= 0 && m->params) {
+		long fs = r = step(state, __NR_fspick, 0,
+				   sys3(__NR_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
+		if (r >= 0)
+			r = configure(state, (int)fs, (const char *)m->params, FSCONFIG_CMD_RECONFIGURE);
+		if (r < 0 && fs >= 0)
+			bunc_read_fs_log(state, (int)fs);
+		close_fd(fs);
+	}
+	if (r >= 0)
+		return mount;
+	close_fd(mount);
+	return r;
+}
+
 long bunc_mount(struct bunc_state *state, int root, const char *path, const struct bunc_mount *m)
 {
-	long mount = m->type ? mount_file_system(state, root, path, m) : bind(state, root, path, m);
+	long mount = m->flags & BUNC_MOUNT_REMOUNT ? remount(state, root, path, m)
+		     : m->type			   ? mount_file_system(state, root, path, m)
+						   : bind(state, root, path, m);
 	if (mount < 0)
 		return mount;
 	long r =
@@ -243,9 +273,14 @@ long bunc_device(struct bunc_state *state, int dir, const char *name, const stru
 	if (!d->mode)
 		return bind_device(state, dir, name, (const char *)d->host);
 	long r = step(state, __NR_mknodat, 0, sys4(__NR_mknodat, dir, name, d->mode, d->dev));
-	/* A node that the image brought stays, as in runc; the cgroup decides what may be opened. */
-	if (r == -EEXIST)
-		return 0;
+	/* A node that the image brought stays; the cgroup decides what may be opened. */
+	if (r == -EEXIST) {
+		struct stat st;
+		r = d->strict ? sys4(__NR_newfstatat, dir, name, &st, AT_SYMLINK_NOFOLLOW) : 0;
+		if (r == 0 && d->strict && ((st.st_mode ^ d->mode) & S_IFMT || st.st_rdev != d->dev))
+			return step(state, __NR_mknodat, 0, -EEXIST);
+		return r;
+	}
 	if (r == -EPERM && d->host)
 		return bind_device(state, dir, name, (const char *)d->host);
 	if (r >= 0 && (d->uid || d->gid))

@@ -1,6 +1,7 @@
 /** What making cgroups needs to know from the host, and the taking back: the parts that are no programs. */
 import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
+import { errnoText } from "../linux/errno.ts";
 import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import type { LinuxResources } from "../oci/config.ts";
@@ -96,7 +97,8 @@ export function explainLimit(error: unknown, paths: CgroupPaths, resources: Linu
   if (usage === undefined) return error;
   const limit = resources.memory?.limit;
   return new BuncError(
-    `unable to set memory limit to ${limit} (current usage: ${usage}, peak usage: ${peak ?? "unknown"})`,
+    `unable to set memory limit to ${limit} (current usage: ${usage}, peak usage: ${peak ?? "unknown"}): ` +
+      errnoText(abi.EBUSY),
     error.fields,
   );
 }

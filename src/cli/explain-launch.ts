@@ -35,7 +35,8 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
   const parts: SidePart[] = [{ side: "parent", part: group.compileCreate() }];
   for (const { part, stage } of first) {
     parts.push({ side: "init", part });
-    if (stage === Stage.namespaces) parent(parts, await atNamespaces(spec, launch));
+    if (stage === Stage.user) parent(parts, await idMaps(spec));
+    if (stage === Stage.namespaces) parent(parts, atNamespaces(spec));
   }
   let limited = false;
   for (const { part, stage } of launch.rest()) {
@@ -55,16 +56,20 @@ function parent(parts: SidePart[], part: Part): void {
   if (part.ops.length) parts.push({ side: "parent", part });
 }
 
-/** What the parent does while init waits in its new namespaces. */
-async function atNamespaces(spec: Spec, launch: Launch): Promise<Part> {
+/** The mappings of a new user namespace, while init waits in it. */
+async function idMaps(spec: Spec): Promise<Part> {
+  const { mapText } = await import("../container/ids.ts");
   const part = new Part();
-  if (launch.context.isNew("user")) {
-    const { mapText } = await import("../container/ids.ts");
-    for (const kind of ["uid", "gid"] as const) {
-      part.at("ids", `linux.${kind}Mappings`);
-      writeProc(part, `${kind}_map`, mapText(spec.linux?.[`${kind}Mappings`] ?? []));
-    }
+  for (const kind of ["uid", "gid"] as const) {
+    part.at("ids", `linux.${kind}Mappings`);
+    writeProc(part, `${kind}_map`, mapText(spec.linux?.[`${kind}Mappings`] ?? []));
   }
+  return part;
+}
+
+/** What the parent does while init waits in all its new namespaces. */
+function atNamespaces(spec: Spec): Part {
+  const part = new Part();
   const score = spec.process?.oomScoreAdj;
   part.at("process", "process.oomScoreAdj");
   if (score !== undefined) writeProc(part, "oom_score_adj", String(score));
@@ -96,7 +101,6 @@ function hooks(
 }
 
 async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<LaunchSettings> {
-  const userNamespace = spec.linux?.namespaces?.some(({ type }) => type === "user") ?? false;
   return {
     id: ID,
     bundle,
@@ -108,7 +112,7 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
     pidfdSocket: false,
     seccomp: await seccompFilter(spec),
     setgroups: sys(abi.SYS_geteuid) === 0,
-    enterCgroup: userNamespace ? undefined : (part) => group.compileEnter(part),
+    enterCgroup: (part) => group.compileEnter(part),
     innerPid: 1,
     hookEnv: HOOK_ENV,
     ...(spec.linux?.netDevices ? { netDevices: new NetDeviceProgram(wantedNetDevices(spec)) } : {}),

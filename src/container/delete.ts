@@ -167,7 +167,7 @@ const ATTEMPTS = 40;
 
 /**
  * Removes the cgroups of a container whose `create` was killed before it had an init, or had noted it. It is not known
- * whether they were there before and whose they are: so only a bunc-init in them is killed, and nothing below them is
+ * whether they were there before and whose they are: so only a bunc-init in them and its hooks are killed, and nothing below them is
  * removed (no init has got so far as to make anything there).
  */
 async function removeUnused(
@@ -184,28 +184,39 @@ async function removeUnused(
       return answer < 0 && answer !== -abi.ENOENT;
     });
     if (left.length === 0) return;
-    const pids = left.flatMap((path) => cgroups.processes({ "": path }));
-    const inits = pids.filter(isInit);
-    if (result !== -abi.EBUSY || inits.length < pids.length) break;
-    for (const pid of inits) killInit(pid);
-    await Bun.sleep(50);
+    const pids = [...new Set(left.flatMap((path) => cgroups.processes({ "": path })))];
+    const doomed = pids.filter(isDoomed);
+    const others = pids.filter((pid) => executable(pid) && !doomed.includes(pid));
+    if (result !== -abi.EBUSY || (others.length > 0 && doomed.length === 0)) break;
+    for (const pid of doomed) killDoomed(pid);
+    await Bun.sleep(attempt === 0 ? 2 : 50);
   }
   warn(`not removed, as it may not be the container's: cgroup ${left.join(", ")}`);
 }
 
-/** Whether a process is bunc-init, which runs from a memfd of that name. */
+/** Whether a process is bunc-init, which runs from a memfd of that name, or a hook that it runs: its child. */
+function isDoomed(pid: number): boolean {
+  return isInit(pid) || isInit(parentOf(pid));
+}
+
 function isInit(pid: number): boolean {
   return executable(pid).startsWith("/memfd:bunc-init");
 }
 
-function killInit(pid: number): void {
+/** Field 4 of /proc/PID/stat, 0 when there is no such process. */
+function parentOf(pid: number): number {
+  const stat = readText(`/proc/${pid}/stat`, 4096);
+  return typeof stat === "number" ? 0 : Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+}
+
+function killDoomed(pid: number): void {
   const fd = sys(abi.SYS_pidfd_open, pid, 0);
   // Asked again, as the pid may have become another's before it was opened.
-  if (fd >= 0 && isInit(pid)) sys(abi.SYS_pidfd_send_signal, fd, abi.SIGKILL, 0, 0);
+  if (fd >= 0 && isDoomed(pid)) sys(abi.SYS_pidfd_send_signal, fd, abi.SIGKILL, 0, 0);
   closeFd(fd);
 }
 
-/** What /proc/PID/exe names, "" when there is no such process. */
+/** What /proc/PID/exe names, "" when there is no such process, or it is ending. */
 function executable(pid: number): string {
   const buffer = new Uint8Array(256);
   const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/${pid}/exe`, buffer, buffer.length);

@@ -6,7 +6,7 @@ import type { Op, Part } from "../launch/program.ts";
 import { abi, bunc_event_, bunc_spawn_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
-import { writeAll } from "../linux/file.ts";
+import { pathError, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, killChild, waitChild } from "../linux/process.ts";
 
@@ -151,6 +151,8 @@ export class Init {
     closeFd(this.pidfd);
     this.pid = pid;
     this.pidfd = sys(abi.SYS_pidfd_open, pid, 0);
+    // It waits for its next part, and ends when the socket is closed.
+    if (this.pidfd < 0) throw pathError("pidfd_open", String(pid), this.pidfd);
   }
 
   private fill(size: number): boolean {

@@ -59,7 +59,9 @@ export class Launcher {
   readonly euid: number;
   init: Init | undefined;
   state: State | undefined;
-  private readonly launch: Launch;
+  /** Compiled once the cgroups are there: without rights to make some, init has none to enter. */
+  private launch!: Launch;
+  private readonly host: HostFacts;
   private readonly cgroup: LaunchCgroup;
   private readonly settings: LaunchSettings;
 
@@ -105,12 +107,15 @@ export class Launcher {
       seccomp: extras.seccomp,
       setgroups: this.euid === 0,
       rootless: this.euid !== 0,
+      nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE")
+        ? undefined
+        : callersNofile(),
       innerPid: 1,
       hookEnv: extras.hookEnv,
-      enterCgroup: this.cgroup.enter,
+      enterCgroup: undefined,
       netDevices: extras.netDevices,
     };
-    this.launch = new Launch(spec, this.settings, hostFacts(spec, options, this.cgroup));
+    this.host = hostFacts(spec, options, this.cgroup);
   }
 
   /** Brings init up to the last part of its program, which is compiled but not yet sent. */
@@ -124,10 +129,12 @@ export class Launcher {
   }
 
   private async bringUp(): Promise<void> {
-    const { plan } = this.launch;
     if (this.mode.waitForStart) this.makeFifo();
     this.claimState();
     this.cgroup.create();
+    this.settings.enterCgroup = this.cgroup.enter;
+    this.launch = new Launch(this.spec, this.settings, this.host);
+    const { plan } = this.launch;
     const opened = plan.fds.length > 1 ? await this.openFds(plan.fds) : { fds: [], owned: [] };
     try {
       const pidns = plan.birth.pidns;
@@ -545,6 +552,22 @@ function innerPid(pid: number): number {
   const status = readText(`/proc/${pid}/status`, 8192);
   const line = typeof status === "string" ? /^NSpid:(.*)$/m.exec(status) : null;
   return Number(line?.[1]?.trim().split(/\s+/).pop() ?? pid);
+}
+
+/**
+ * RLIMIT_NOFILE as this process was given it. Bun raises its own soft limit to the hard one at start, and there is no way
+ * back but the parent's: a parent with the same hard limit is taken to have passed on its soft one, too.
+ */
+function callersNofile(): { soft: bigint; hard: bigint } | undefined {
+  const own = rlimit(0, abi.RLIMIT_NOFILE);
+  const parents = rlimit(sys(abi.SYS_getppid), abi.RLIMIT_NOFILE);
+  return own && parents && own.hard === parents.hard && own.soft !== parents.soft ? parents : undefined;
+}
+
+function rlimit(pid: number, resource: number): { soft: bigint; hard: bigint } | undefined {
+  const limit = new BigUint64Array(2);
+  if (sys(abi.SYS_prlimit64, pid, resource, 0, new Uint8Array(limit.buffer)) < 0) return undefined;
+  return { soft: limit[0]!, hard: limit[1]! };
 }
 
 /** What a standard descriptor is: "pipe:[12]", "/dev/null". */

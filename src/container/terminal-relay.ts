@@ -4,6 +4,7 @@
  */
 import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
+import { writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 
@@ -133,7 +134,8 @@ export class TerminalRelay {
       this.outputOpen = false;
       return false;
     }
-    writeBlocking(1, this.buffer.subarray(0, n));
+    // When nobody reads any more the container goes on all the same.
+    writeAll(1, this.buffer.subarray(0, n));
     return true;
   }
 
@@ -149,24 +151,5 @@ export class TerminalRelay {
     sys(abi.SYS_ioctl, this.host, abi.TCSETSW, this.saved);
     closeFd(this.master);
     if (this.ownHost) closeFd(this.host);
-  }
-}
-
-/** Writes all bytes, waiting where the descriptor is non-blocking. */
-function writeBlocking(fd: number, bytes: Uint8Array): void {
-  let rest = bytes;
-  while (rest.length) {
-    const n = sys(abi.SYS_write, fd, rest, rest.length);
-    if (n === -abi.EINTR) continue;
-    if (n === -abi.EAGAIN) {
-      const set = new DataView(new ArrayBuffer(8));
-      set.setInt32(0, fd, true);
-      set.setInt16(4, abi.POLLOUT, true);
-      sys(abi.SYS_ppoll, new Uint8Array(set.buffer), 1, 0, 0, 8);
-      continue;
-    }
-    // Nobody reads any more; the container goes on.
-    if (n < 0) return;
-    rest = rest.subarray(n);
   }
 }

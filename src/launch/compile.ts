@@ -140,7 +140,7 @@ function* compileRootfs(c: Context): Generator<SentPart, void> {
   }
   if (hooks.createContainer?.length) {
     c.part.at("hooks").op(abi.SYS_fchdir, [c.root]);
-    compileHooks(c, "createContainer");
+    compileHooks(c, "createContainer", c.settings.hookEnv);
   }
   compilePivot(c);
   if (!c.namespace("mount")) return;
@@ -184,7 +184,8 @@ function* compileProgram(c: Context): Generator<SentPart, void> {
   const execve = compileLookup(c);
   compileLabels(c);
   if (c.settings.waitForStart) compileWait(c);
-  compileHooks(c, "startContainer");
+  // runc gives startContainer hooks the program's environment when they have none; people rely on it.
+  compileHooks(c, "startContainer", execve.env);
   compileExec(c, execve, early);
   yield c.lastPart();
 }

@@ -40,6 +40,8 @@ export interface LaunchSettings {
   setgroups: boolean;
   /** Appends the operations by which init enters its cgroups, when it does so itself. */
   enterCgroup: ((part: Part) => void) | undefined;
+  /** The caller's RLIMIT_NOFILE, where it is not what this process has: Bun raises the soft limit of its own. */
+  nofile?: { soft: bigint; hard: bigint } | undefined;
   /** The parent is an ordinary user: it cannot open mounts for init. */
   rootless?: boolean;
   /** Network devices that the parent moves into the container. */

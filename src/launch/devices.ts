@@ -88,7 +88,7 @@ function compileDevice(c: Context, device: LinuxDevice, dev: Slot, at: string): 
       about,
     });
   }
-  part.op(abi.BUNC_OP_DEVICE, [dir, path.slice(slash + 1), deviceStruct(c, device)], {
+  part.op(abi.BUNC_OP_DEVICE, [dir, path.slice(slash + 1), deviceStruct(c, device, at !== "")], {
     about,
     hint: "where no node can be made, the host's is bound, so it must exist",
   });
@@ -106,12 +106,18 @@ const TYPE: Readonly<Record<string, number>> = {
 const DEVICE = bunc_device_;
 
 /** In a user namespace nodes cannot be made (mode 0): the host's is bound. Init's umask is 0 meanwhile. */
-function deviceStruct(c: Context, { path, type, major, minor, fileMode, uid, gid }: LinuxDevice): Struct {
+function deviceStruct(
+  c: Context,
+  { path, type, major, minor, fileMode, uid, gid }: LinuxDevice,
+  strict: boolean,
+): Struct {
   const struct = new Struct(sizeof_.bunc_device, "bunc_device");
   if (!c.namespace("user")) {
     struct.u64(DEVICE.mode, (fileMode === undefined ? 0o666 : fileMode & 0o7777) | TYPE[type]!);
     if (type !== "p") struct.u64(DEVICE.dev, makeDev(Number(major ?? 0), Number(minor ?? 0)));
     struct.u32(DEVICE.uid, uid ?? 0).u32(DEVICE.gid, gid ?? 0);
+    // "If a file already exists at path that does not match the requested device, the runtime MUST generate an error."
+    if (strict) struct.u32(DEVICE.strict, 1);
   }
   return type === "p" ? struct : struct.pointer(DEVICE.host, path);
 }

@@ -8,9 +8,9 @@ import { Struct } from "./program.ts";
 export type InnerHook = "createContainer" | "startContainer";
 
 /** struct bunc_hook: program, arguments, environment, the state on stdin, and a deadline. */
-export function hookStruct(hook: Hook, state: string, defaultEnv: readonly string[]): Struct {
+export function hookStruct(hook: Hook, state: string, defaultEnv: readonly (string | Uint8Array)[]): Struct {
   const input = new TextEncoder().encode(state);
-  const pointers = (items: readonly string[], name: string) => {
+  const pointers = (items: readonly (string | Uint8Array)[], name: string) => {
     const array = new Struct((items.length + 1) * 8, name);
     for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);
     return array;
@@ -29,8 +29,8 @@ export function hookAbout(kind: string, index: number): string {
   return `error running ${kind} hook #${index}`;
 }
 
-/** Appends the hooks of one kind. Their state says the pid that init has in the container's own pid namespace. */
-export function compileHooks(c: Context, kind: InnerHook): void {
+/** Appends the hooks of one kind. Their state says the pid that init has in the container's own pid namespace; env is for those that name none. */
+export function compileHooks(c: Context, kind: InnerHook, env: readonly (string | Uint8Array)[]): void {
   const hooks = c.spec.hooks?.[kind] ?? [];
   if (!hooks.length) return;
   const { id, bundle } = c.settings;
@@ -42,8 +42,6 @@ export function compileHooks(c: Context, kind: InnerHook): void {
     bundle,
     ...(c.spec.annotations ? { annotations: c.spec.annotations } : {}),
   });
-  // runc gives startContainer hooks the program's environment when they have none; people rely on it.
-  const env = kind === "startContainer" ? (c.process.env ?? []) : c.settings.hookEnv;
   for (let i = 0; i < hooks.length; i++) {
     c.part.at("hooks", `hooks.${kind}[${i}]`);
     c.part.op(abi.BUNC_OP_HOOK, [hookStruct(hooks[i]!, state, env)], { about: hookAbout(kind, i) });

@@ -24,6 +24,8 @@ export interface MountFlags {
   tmpcopyup: boolean;
   idmap: boolean;
   idmapRecursive: boolean;
+  /** Changes what is mounted at the destination instead of mounting anew. */
+  remount: boolean;
 }
 
 // Switches instead of tables: they are in the bytecode as they are, where a table would be built at every start.
@@ -60,17 +62,17 @@ function attribute(name: string): number {
   }
 }
 
-/** The access-time options name values of one enumeration; those that clear go back to relatime. */
+/** The access-time options name values of one enumeration; those that clear go back to relatime, the kernel's default. */
 function accessTime(name: string): number | undefined {
   switch (name) {
     case "relatime":
     case "atime":
     case "nostrictatime":
+    case "norelatime":
       return abi.MOUNT_ATTR_RELATIME;
     case "noatime":
       return abi.MOUNT_ATTR_NOATIME;
     case "strictatime":
-    case "norelatime":
       return abi.MOUNT_ATTR_STRICTATIME;
     default:
       return undefined;
@@ -123,7 +125,7 @@ function superFlag(name: string): string {
 
 /** Options that mean nothing for a mount of a container. */
 function isIgnored(name: string): boolean {
-  return name === "" || name === "defaults" || name === "silent" || name === "loud" || name === "remount";
+  return name === "" || name === "defaults" || name === "silent" || name === "loud";
 }
 
 const ATTRIBUTE_NAMES = "ro rw nosuid suid nodev dev noexec exec nodiratime diratime nosymfollow symfollow";
@@ -156,6 +158,7 @@ export function parseMountOptions(
     tmpcopyup: false,
     idmap: false,
     idmapRecursive: false,
+    remount: false,
   };
   if (options) for (let i = 0; i < options.length; i++) readOption(flags, options[i]!, i);
   return flags;
@@ -201,6 +204,8 @@ function readSpecial(flags: MountFlags, name: string): boolean {
   } else if (name === "idmap" || name === "ridmap") {
     flags.idmap = true;
     flags.idmapRecursive ||= name === "ridmap";
+  } else if (name === "remount") {
+    flags.remount = true;
   } else {
     return name[0] === "r" && readRecursive(flags, name.slice(1));
   }

@@ -61,7 +61,7 @@ export function planTrees(c: Context): void {
   const user = c.namespace("user") !== undefined;
   for (let i = 0; i < mounts.length; i++) {
     const flags = parseMountOptions(mounts[i]!.options, mounts[i]!.type);
-    if (!flags.bind) continue;
+    if (!flags.bind || flags.remount) continue;
     const mapped = flags.idmap || mounts[i]!.uidMappings?.length;
     if (!mapped && (!user || c.settings.rootless)) continue;
     c.inherit({
@@ -90,7 +90,8 @@ export function compileMounts(c: Context): void {
     };
     c.part.at("mounts", `mounts[${i}]`);
     checkTarget(entry);
-    if (type === "bind") compileBind(c, entry);
+    if (flags.remount) compileRemount(c, entry);
+    else if (type === "bind") compileBind(c, entry);
     else if (type === "cgroup" || type === "cgroup2") compileCgroupMount(c, entry);
     else compileFileSystem(c, entry);
   }
@@ -128,6 +129,17 @@ function compileBind(c: Context, entry: Entry): void {
   const slave = flags.recursive ? abi.MS_SLAVE | abi.MS_REC : abi.MS_SLAVE;
   const propagation = tree !== undefined && !flags.propagation.length ? [slave] : flags.propagation;
   appendMount(c, entry, struct.u64(MOUNT.set, flags.set).u64(MOUNT.clear, flags.clear), propagation);
+}
+
+/** remount: attributes and parameters of what is there already. */
+function compileRemount(c: Context, entry: Entry): void {
+  const { flags } = entry;
+  const struct = mountStruct(flags, abi.BUNC_MOUNT_REMOUNT)
+    .u64(MOUNT.set, flags.set)
+    .u64(MOUNT.clear, flags.clear);
+  if (flags.data.length && !flags.bind)
+    struct.pointer(MOUNT.params, encoder.encode(parameters(c, entry, "", true)));
+  appendMount(c, entry, struct, flags.propagation);
 }
 
 /** A mount of a file system with its parameters. */
@@ -201,7 +213,7 @@ export function compileReadonlyMounts(c: Context): void {
     if (!options?.includes("ro")) continue;
     const flags = parseMountOptions(options, type);
     const target = cleanPath(destination);
-    if (flags.bind || !isReadonlyLate({ type, target, flags })) continue;
+    if (flags.bind || flags.remount || !isReadonlyLate({ type, target, flags })) continue;
     c.part.at("mounts", `mounts[${i}].options`);
     c.part.op(abi.BUNC_OP_MOUNT_ATTR, [c.root, target, abi.MOUNT_ATTR_RDONLY, 0], {
       about: `cannot make ${JSON.stringify(destination)} read-only`,

@@ -254,6 +254,14 @@ function parseNumberList(list: string): number[] {
 
 function compileRlimits(c: Context): void {
   const limits = c.process.rlimits ?? [];
+  const { nofile } = c.settings;
+  if (nofile && !limits.some(({ type }) => type === "RLIMIT_NOFILE")) {
+    const value = new Struct(16, "rlimit64").u64(0, nofile.soft).u64(8, nofile.hard);
+    c.part.at("process", "");
+    c.part.op(abi.SYS_prlimit64, [0, abi.RLIMIT_NOFILE, value, 0], {
+      about: "cannot lower RLIMIT_NOFILE again",
+    });
+  }
   for (let i = 0; i < limits.length; i++) {
     const { type, soft, hard } = limits[i]!;
     const value = new Struct(16, "rlimit64").u64(0, soft).u64(8, hard);
@@ -376,6 +384,8 @@ export function compileSeccomp(c: Context): Slot | undefined {
 /** What execve gets: the program's path, found now, its arguments and its environment. */
 export interface Execve {
   args: readonly Arg[];
+  /** The environment, HOME included. */
+  env: readonly (string | Uint8Array)[];
 }
 
 /** HOME and the look-up of the program: both as the program's user, and before init waits to be started. */
@@ -397,7 +407,7 @@ export function compileLookup(c: Context): Execve {
     slot: found,
     about: `exec: ${JSON.stringify(name)}`,
   });
-  return { args: [found, pointerArray(args, "argv"), pointerArray(pointers, "envp")] };
+  return { args: [found, pointerArray(args, "argv"), pointerArray(pointers, "envp")], env: pointers };
 }
 
 /** The places where execvp would look, each ended by NUL. Relative directories of PATH are passed over, as in Go. */

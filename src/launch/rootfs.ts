@@ -1,4 +1,5 @@
 /** The root file system: its mount, the change of root, and what is done to it last. */
+import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import { propagationFlag } from "./mount-options.ts";
@@ -25,7 +26,14 @@ export function compileRoot(c: Context): void {
   part.op(abi.SYS_mount, [0, "/", 0, flag, 0], {
     about: `cannot make the host's mounts ${wanted ?? "rslave"}`,
   });
-  if (flag !== (abi.MS_SLAVE | abi.MS_REC) && flag !== (abi.MS_PRIVATE | abi.MS_REC)) detachParent(c);
+  if (c.settings.noPivot && flag & abi.MS_PRIVATE) {
+    throw new BuncError(`rootfsPropagation=${wanted} is not safe without pivot_root`, {
+      code: "config",
+      path: "linux.rootfsPropagation",
+      hint: "leave --no-pivot out, or take another propagation",
+    });
+  }
+  detachParent(c, wanted !== undefined && flag & abi.MS_SLAVE ? abi.MS_SLAVE : abi.MS_PRIVATE);
   part.at("rootfs", "root.path");
   const directory = c.slots.take("rootfs directory");
   part.op(abi.SYS_openat, [abi.AT_FDCWD, settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
@@ -46,16 +54,16 @@ export function compileRoot(c: Context): void {
  * The mount that the rootfs lies on must not be shared: pivot_root refuses it, and the bind of the rootfs would appear
  * on the host. Which ancestor is its mount point only the kernel knows: the nearest one that takes the call.
  */
-function detachParent(c: Context): void {
+function detachParent(c: Context, flag: number): void {
   const ancestors: string[] = [];
   for (let path = c.settings.rootfs; path; path = path.slice(0, path.lastIndexOf("/"))) ancestors.push(path);
   ancestors.push("/");
   for (let i = 0; i < ancestors.length; i++) {
     const last = i === ancestors.length - 1;
-    c.part.op(abi.SYS_mount, [0, ancestors[i]!, 0, abi.MS_PRIVATE, 0], {
+    c.part.op(abi.SYS_mount, [0, ancestors[i]!, 0, flag, 0], {
       okSkip: ancestors.length - 1 - i,
       tolerate: last ? [] : [[abi.EINVAL, 0]],
-      about: "cannot make the mount of the rootfs private",
+      about: "cannot detach the mount of the rootfs from the host's",
     });
   }
 }

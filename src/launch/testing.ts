@@ -133,6 +133,20 @@ export function compile(
   return { launch, parts, stages: rest.map(({ stage }) => stage), ops: parts.flatMap((part) => part.ops) };
 }
 
+/** The operations of a call with these first arguments (undefined for any). */
+export function find({ ops }: Compiled, call: number, ...args: unknown[]): Op[] {
+  return ops.filter(
+    (op) => op.call === call && args.every((arg, i) => arg === undefined || op.args[i] === arg),
+  );
+}
+
+/** The only operation of a call with these first arguments; throws when there is another number of them. */
+export function only(compiled: Compiled, call: number, ...args: unknown[]): Op {
+  const found = find(compiled, call, ...args);
+  if (found.length !== 1) throw new Error(`${found.length} operations of call ${call} instead of one`);
+  return found[0]!;
+}
+
 /** All parts as init would get them. */
 export function encodeAll({ parts }: Compiled): Uint8Array[] {
   let first = 0;

@@ -5,6 +5,7 @@
  *     init:N:ERRNO   operation N of what init executes, counted over all parts of a launch
  *     host:N:ERRNO   operation N of what this process executes as programs (cgroups, hooks), counted over all of them
  *     sys:N:ERRNO    the Nth foreign call of this process, before it is made
+ *     kill:N         before its Nth foreign call this process is killed (SIGKILL)
  *     list:FILE      nothing; each part is appended to FILE as one line of JSON, and at the end the foreign calls
  */
 import { appendFileSync } from "node:fs";
@@ -39,16 +40,19 @@ export function faultOf(
 }
 
 /**
- * -errno when this foreign call is the one that is to fail, else 0. Closing and ending always work, as in Linux; what
- * of a program fails is said by its operations.
+ * -errno when this foreign call is the one that is to fail, else 0. Closing and ending always work, as in Linux, and
+ * which operation of a program fails is another matter.
  */
 export function sysFault(call: number): number {
-  if (call === abi.SYS_close || call === abi.BUNC_CALL_RUN) return 0;
+  if (call === abi.SYS_close) return 0;
   if (call === abi.SYS_exit_group) {
     if (mode === "list") appendFileSync(rest.join(":"), `${JSON.stringify({ calls })}\n`);
     return 0;
   }
-  return calls.push(call < abi.BUNC_CALL_RUN ? callName(call) : FOREIGN[call - abi.BUNC_CALL_RUN]!) - 1 === target && mode === "sys" ? -errno : 0;
+  const name = call < abi.BUNC_CALL_RUN ? callName(call) : FOREIGN[call - abi.BUNC_CALL_RUN]!;
+  if (calls.push(name) - 1 !== target) return 0;
+  if (mode === "kill") process.kill(process.pid, "SIGKILL");
+  return mode === "sys" && call !== abi.BUNC_CALL_RUN ? -errno : 0;
 }
 
 function list(side: string, from: number, ops: readonly Op[]): void {

@@ -32,16 +32,27 @@ export function readText(path: string, max?: number): string | number {
   return typeof bytes === "number" ? bytes : text(bytes);
 }
 
-/** Writes all bytes to a descriptor over short writes; 0 or -errno. */
+/** Writes all bytes to a descriptor, over short writes and where it is non-blocking; 0 or -errno. */
 export function writeAll(fd: number, bytes: Uint8Array): number {
   let rest = bytes;
   while (rest.length) {
     const n = sys(abi.SYS_write, fd, rest, rest.length);
     if (n === -abi.EINTR) continue;
+    if (n === -abi.EAGAIN) {
+      waitWritable(fd);
+      continue;
+    }
     if (n < 0) return n;
     rest = rest.subarray(n);
   }
   return 0;
+}
+
+function waitWritable(fd: number): void {
+  const set = new DataView(new ArrayBuffer(8));
+  set.setInt32(0, fd, true);
+  set.setInt16(4, abi.POLLOUT, true);
+  sys(abi.SYS_ppoll, new Uint8Array(set.buffer), 1, 0, 0, 8);
 }
 
 /** Writes a file that did not exist; 0 or -errno (-EEXIST). */

@@ -38,7 +38,6 @@ for (const [name, make] of Object.entries(bundles)) {
       for (const [n, call] of calls.entries()) {
         const what = `${n} ${call}`;
         const outcome = await walker.launch(launch, `sys:${n}:${EIO}`);
-console.log(what, outcome.code, outcome.errors, outcome.stderr === outcome.errors[0]+"\n"?"":outcome.stderr, rig.states());
         expectReadable(what, outcome);
         await walker.clear(container);
         await walker.expectNothingLeft(`${what}: ${outcome.errors}`);

@@ -99,7 +99,9 @@ export class Walker {
     const late = setTimeout(() => process.kill("SIGKILL"), 20_000);
     const code = await process.exited;
     clearTimeout(late);
-    if (process.signalCode) throw new Error(`${process.signalCode}: ${command.join(" ")} with ${fault}`);
+    if (process.signalCode && !fault.startsWith("kill:")) {
+      throw new Error(`${process.signalCode}: ${command.join(" ")} with ${fault}`);
+    }
     if (pty) process.terminal!.close();
     else printed = readFileSync(stderr, "utf8");
     const entries: { level: string; msg: string }[] = existsSync(log)

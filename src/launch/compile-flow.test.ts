@@ -1,0 +1,165 @@
+/**
+ * Where control goes in a launch program when operations fail: the simulator of testing.ts follows the skips, as C does
+ * (interp.test.ts). Needs no build.
+ */
+import { describe, expect, test } from "bun:test";
+import { parseLayout } from "../cgroup/layout.ts";
+import * as abi from "../linux/abi.gen.ts";
+import type { Op } from "./program.ts";
+import { type Compiled, compile, HOST, plainSpec, simulate, userSpec } from "./testing.ts";
+
+/** Simulates the operations of one phase (or about one field), and gives those that were executed. */
+function follow(compiled: Compiled, of: (op: Op) => boolean, outcome: (op: Op) => number) {
+  const ops = compiled.ops.filter(of);
+  const { executed, failed } = simulate(ops, outcome);
+  return { ops, executed, failed, passed: ops.filter((op) => !executed.includes(op)) };
+}
+
+describe("control flow", () => {
+  const keyring = (op: Op) => op.call === abi.SYS_keyctl;
+
+  test("without keyrings in the kernel none gets permissions", () => {
+    const compiled = compile(plainSpec());
+    const without = follow(compiled, keyring, (op) =>
+      op.args[0] === abi.KEYCTL_JOIN_SESSION_KEYRING ? abi.ENOSYS : 0,
+    );
+    expect(without).toMatchObject({ failed: undefined, executed: { length: 1 } });
+    const foreign = follow(compiled, keyring, (op) => (op.args[0] === abi.KEYCTL_SETPERM ? abi.EACCES : 0));
+    expect(foreign).toMatchObject({ failed: undefined, executed: { length: 2 } });
+    expect(follow(compiled, keyring, () => abi.EDQUOT).failed).toBe(foreign.ops[0]!);
+  });
+
+  test("a working directory that init may not look at is neither made nor closed", () => {
+    const spec = plainSpec();
+    spec.process!.cwd = "/work";
+    const compiled = compile(spec);
+    const isMade = (op: Op) => op.call === abi.BUNC_OP_MKPATH && op.args[1] === "/work";
+    const part = compiled.parts.find(({ ops }) => ops.some(isMade))!;
+    const at = part.ops.findIndex(isMade);
+    const pair = part.ops.slice(at, at + 3);
+    expect(pair[1]).toMatchObject({ call: abi.SYS_close, args: [pair[0]!.options.slot] });
+    const denied = simulate(pair, (op) => (isMade(op) ? abi.EACCES : 0));
+    expect(denied).toEqual({ executed: [pair[0]!, pair[2]!], failed: undefined });
+    expect(simulate(pair, () => 0).executed).toEqual(pair);
+    expect(simulate(pair, () => abi.ENOTDIR).failed).toBe(pair[0]!);
+  });
+
+  test("the working directory is entered again as the user, if it was refused before, and only then", () => {
+    const compiled = compile(plainSpec());
+    const about = (op: Op) =>
+      op.path === "process.cwd" && op.call !== abi.BUNC_OP_MKPATH && op.call !== abi.SYS_close;
+    /** How both attempts end; EXPECT answers as the interpreter would. */
+    const attempts = (first: number, second: number) => {
+      let tried = 0;
+      const { executed, failed } = follow(compiled, about, (op) => {
+        if (op.call === abi.BUNC_OP_EXPECT) return first === 0 ? 0 : abi.EACCES;
+        if (op.call === abi.SYS_chdir) return tried++ === 0 ? first : second;
+        return 0;
+      });
+      return {
+        tried,
+        checked: executed.some((op) => op.call === abi.BUNC_OP_CHECK_CWD),
+        failed: failed?.call,
+      };
+    };
+    expect(attempts(0, abi.EIO)).toEqual({ tried: 1, checked: true, failed: undefined });
+    expect(attempts(abi.EACCES, 0)).toEqual({ tried: 2, checked: true, failed: undefined });
+    expect(attempts(abi.EACCES, abi.EACCES)).toEqual({ tried: 2, checked: false, failed: abi.SYS_chdir });
+    expect(attempts(abi.ENOENT, 0)).toEqual({ tried: 1, checked: false, failed: abi.SYS_chdir });
+  });
+
+  test("links of /dev that are there stay; ptmx is replaced, or made where there is none", () => {
+    const compiled = compile(plainSpec());
+    const links = (op: Op) =>
+      op.phase === "devices" && (op.call === abi.SYS_symlinkat || op.call === abi.SYS_unlinkat);
+    const isPtmx = (op: Op) => op.args[2] === "ptmx";
+    const there = follow(compiled, links, (op) =>
+      op.call === abi.SYS_symlinkat && !isPtmx(op) ? abi.EEXIST : 0,
+    );
+    expect(there).toMatchObject({ failed: undefined, passed: [] });
+    const none = follow(compiled, links, (op) => (op.call === abi.SYS_unlinkat ? abi.ENOENT : 0));
+    expect(none).toMatchObject({ failed: undefined, passed: [] });
+    // An image with a directory there would otherwise choose what /dev/ptmx is.
+    expect(
+      follow(compiled, links, (op) => (op.call === abi.SYS_unlinkat ? abi.EISDIR : 0)).failed,
+    ).toBeDefined();
+    expect(follow(compiled, links, (op) => (isPtmx(op) ? abi.EEXIST : 0)).failed).toBeDefined();
+  });
+
+  test.each([0, 1, 2, 3])("a shared root: the nearest mount point is made private, %d levels up", (level) => {
+    const spec = plainSpec();
+    spec.linux!.rootfsPropagation = "shared";
+    const compiled = compile(spec);
+    const isAncestor = (op: Op) => op.call === abi.SYS_mount && op.args[3] === abi.MS_PRIVATE;
+    const ancestors = ["/bundle/rootfs", "/bundle", "/", "/"].slice(0, 3);
+    const { executed, failed } = follow(compiled, isAncestor, (op) =>
+      ancestors.indexOf(String(op.args[1])) >= level ? 0 : abi.EINVAL,
+    );
+    expect(executed.map((op) => op.args[1])).toEqual(ancestors.slice(0, level + 1));
+    expect(failed).toBe(level < 3 ? undefined : executed.at(-1));
+  });
+
+  test("a shared root below hundreds of directories", () => {
+    const spec = plainSpec();
+    spec.linux!.rootfsPropagation = "rshared";
+    const rootfs = "/d".repeat(300);
+    const isAncestor = (op: Op) => op.call === abi.SYS_mount && op.args[3] === abi.MS_PRIVATE;
+    const compiled = compile(spec, { rootfs });
+    const { executed, failed } = follow(compiled, isAncestor, () => 0);
+    expect(failed).toBeUndefined();
+    expect(executed.length).toBeLessThanOrEqual(2);
+    for (const op of compiled.ops) expect(op.options.okSkip ?? 0).toBeLessThanOrEqual(255);
+  });
+
+  test("--no-pivot: a proc that cannot be unmounted is covered", () => {
+    const compiled = compile(
+      plainSpec(),
+      { noPivot: true },
+      { ...HOST, fullProcMounts: ["/proc", "/x/sys"] },
+    );
+    const covers = (op: Op) =>
+      op.call === abi.SYS_umount2 || (op.call === abi.SYS_mount && op.args[0] === "tmpfs");
+    const paths = (outcome: (op: Op) => number) =>
+      follow(compiled, covers, outcome).executed.map((op) => [
+        op.call === abi.SYS_mount,
+        op.args[op.call === abi.SYS_mount ? 1 : 0],
+      ]);
+    expect(paths(() => 0)).toEqual([
+      [false, "/proc"],
+      [false, "/x/sys"],
+    ]);
+    expect(paths((op) => (op.call === abi.SYS_umount2 ? abi.EINVAL : 0))).toEqual([
+      [false, "/proc"],
+      [true, "/proc"],
+      [false, "/x/sys"],
+      [true, "/x/sys"],
+    ]);
+    expect(follow(compiled, covers, () => abi.EPERM).failed).toBeUndefined();
+  });
+
+  test("ids that the user namespace does not map are no failure yet", () => {
+    const compiled = compile(userSpec());
+    const ids = (op: Op) => op.phase === "ids";
+    expect(follow(compiled, ids, () => abi.EINVAL)).toMatchObject({ failed: undefined, passed: [] });
+    expect(follow(compiled, ids, () => abi.EPERM).failed).toBeDefined();
+  });
+
+  test("cgroup2 is mounted, and where that is refused the host's is bound", () => {
+    const spec = plainSpec();
+    spec.mounts = [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro"] }];
+    const mountinfo = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
+    const host = { ...HOST, cgroup: parseLayout(mountinfo, () => "") };
+    const compiled = compile(spec, {}, host);
+    const mounts = (op: Op) => op.call === abi.BUNC_OP_MOUNT;
+    const [first, second] = compiled.ops.filter(mounts);
+    expect(follow(compiled, mounts, () => 0).executed).toEqual([first!]);
+    for (const errno of [abi.EPERM, abi.EBUSY]) {
+      expect(follow(compiled, mounts, (op) => (op === first ? errno : 0)).executed).toEqual([
+        first!,
+        second!,
+      ]);
+    }
+    expect(follow(compiled, mounts, () => abi.ENODEV).failed).toBe(first);
+    expect(follow(compiled, mounts, () => abi.EPERM).failed).toBe(second);
+  });
+});

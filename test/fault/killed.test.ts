@@ -1,0 +1,71 @@
+// bunc is killed with SIGKILL while it creates or runs a container: `delete --force` removes whatever is left of it,
+// at once and not only when init has noticed.
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { useRig } from "../rig/rig.ts";
+import { buncDescribe, runtime } from "../rig/runtime.ts";
+import { defaultBundle, fullBundle, joinedBundle, terminalBundle, userBundle } from "./bundles.ts";
+import { ConsoleSocket } from "./console.ts";
+import { type Launch, Walker } from "./walk.ts";
+
+const rig = useRig();
+const walker = new Walker(rig);
+setDefaultTimeout(120_000);
+
+const bundles = {
+  "the default spec": defaultBundle,
+  "a terminal and hooks": terminalBundle,
+  "a user namespace": userBundle,
+  "joined namespaces": joinedBundle,
+  "nearly everything else": fullBundle,
+};
+
+for (const [name, make] of Object.entries(bundles)) {
+  for (const command of ["create", "run"] as const) {
+    test(`before each of its system calls: ${command}: ${name}`, async () => {
+      const { terminal, ...walked } = make(rig);
+      const { container } = walked;
+      container.config.process.args = ["sleep", "60"];
+      const socket = terminal ? new ConsoleSocket(rig) : undefined;
+      const flags = [...(socket ? ["--console-socket", socket.path] : []), ...(command === "run" ? ["--detach"] : [])];
+      const launch: Launch = { ...walked, command, flags };
+      const { calls } = await walker.list(launch);
+      expect(calls.length).toBeGreaterThan(30);
+      for (const [n, call] of calls.entries()) {
+        const what = `${n} ${call}`;
+        await walker.launch(launch, `kill:${n}`);
+        const removed = await walker.call(["delete", "--force", container.id]);
+        expect([what, removed.code, removed.errors, removed.warnings]).toEqual([what, 0, [], []]);
+        await walker.expectNothingLeft(what);
+        socket?.expectClosed();
+      }
+    });
+  }
+}
+
+/** Waits for a time far shorter than timers can, without giving others the processor. */
+function spin(milliseconds: number): void {
+  for (const end = performance.now() + milliseconds; performance.now() < end; );
+}
+
+const STEP = 0.25;
+const LAST = 20;
+
+buncDescribe("at any moment", () => {
+  for (const command of ["create", "run"] as const) {
+    test(command, async () => {
+      const { container } = fullBundle(rig);
+      container.config.process.args = ["sleep", "60"];
+      container.write();
+      const args = [runtime, "--root", rig.scratch.root, command, "--bundle", container.bundle, container.id];
+      for (let delay = 0; delay < LAST; delay += STEP) {
+        const child = Bun.spawn(args, { env: rig.env, cwd: rig.scratch.dir, stdio: ["ignore", "ignore", "ignore"] });
+        spin(delay);
+        child.kill("SIGKILL");
+        await child.exited;
+        const removed = await walker.call(["delete", "--force", container.id]);
+        expect([delay, removed.code, removed.errors, removed.warnings]).toEqual([delay, 0, [], []]);
+        await walker.expectNothingLeft(`${command} killed after ${delay} ms`);
+      }
+    });
+  }
+});

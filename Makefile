@@ -24,9 +24,10 @@ INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 GEN := src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts
-LIBSECCOMP := $(shell pkg-config --modversion libseccomp 2>/dev/null || echo unknown)
-APT := busybox-static libseccomp-dev clang-format runc crun redis-server uidmap bats hyperfine strace \
-	golang-github-containers-common
+LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' /usr/include/seccomp.h | tr '\n' . | sed 's/.$$//')
+# To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
+APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
+	runc crun redis-server uidmap strace iproute2 util-linux procps
 
 .PHONY: build demo test test-unit test-integration test-fault lint format bench install clean deps apt npm
 
@@ -102,9 +103,9 @@ build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) $(BUN)
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 
-build/test-helper: test/rig/helper.c
+build/test-helper: test/rig/helper.c test/rig/report.c test/rig/helper.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -static -o $@ $< -lutil
+	$(CC) $(filter-out -D_GNU_SOURCE,$(CFLAGS)) -static -o $@ $(filter %.c,$^)
 
 build/bench-timer: test/bench/timer.c
 	@mkdir -p $(@D)
@@ -123,7 +124,7 @@ format:
 	node_modules/.bin/biome check --write .
 
 test-unit: $(GEN) build/libbunc.so
-	$(BUN) test src
+	$(BUN) test src test/bench
 
 test-integration: bunc build/test-helper
 	$(BUN) test test/integration

@@ -43,12 +43,6 @@ export async function command(context: CommandContext<"explain", "explainBundle"
  */
 export async function explainBundle(bundle: string, json: boolean): Promise<string> {
   const { spec } = loadValid(bundle);
-  if (!spec.process) {
-    throw new BuncError("config.json has no process, so there is nothing to run", {
-      code: "config",
-      path: "process",
-    });
-  }
   const program = await launchProgram(spec, bundle);
   const explained = explainProgram(program);
   return json ? renderJson(explained) : renderText(explained, program.notes);

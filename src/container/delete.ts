@@ -3,7 +3,7 @@
 import * as live from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError } from "../linux/file.ts";
+import { pathError, readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import type { CgroupOps } from "./cgroups.ts";
@@ -167,8 +167,8 @@ const ATTEMPTS = 40;
 
 /**
  * Removes the cgroups of a container whose `create` was killed before it had an init, or had noted it. It is not known
- * whether they were there before and whose they are: so only a bunc-init in them and its hooks are killed, and nothing below them is
- * removed (no init has got so far as to make anything there).
+ * whether they were there before and whose they are: so only a bunc-init in them and its hooks are killed, and nothing
+ * below them is removed (no init has got so far as to make anything there).
  */
 async function removeUnused(
   paths: readonly string[],

@@ -279,8 +279,12 @@ describe.each(ALL)("%s:", (_name, compiled, spec) => {
       if (reachesPath(op)) expect([callName(op.call), below]).toEqual([callName(op.call), true]);
       for (const arg of op.args) if (typeof arg === "string") expect(arg).not.toContain(given.rootfs);
     }
+    // By its path the rootfs is opened once; before that, the host's mount that it lies on is detached.
     const named = ops.filter((op) => op.args.includes(given.rootfs));
-    expect(named.map((op) => [callName(op.call), op.phase])).toEqual([["openat", "rootfs"]]);
+    expect(named.every((op) => op.phase === "rootfs")).toBe(true);
+    expect(named.filter((op) => op.call !== abi.SYS_mount).map((op) => callName(op.call))).toEqual([
+      "openat",
+    ]);
   });
 
   test("operations say where in config.json they come from", () => {

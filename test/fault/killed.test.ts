@@ -1,11 +1,13 @@
 // bunc is killed with SIGKILL while it creates or runs a container: `delete --force` removes whatever is left of it,
 // at once and not only when init has noticed.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe, runtime } from "../rig/runtime.ts";
 import { defaultBundle, fullBundle, joinedBundle, terminalBundle, userBundle } from "./bundles.ts";
 import { ConsoleSocket } from "./console.ts";
-import { type Launch, Walker } from "./walk.ts";
+import { faulty, type Launch, Walker } from "./walk.ts";
 
 const rig = useRig();
 const walker = new Walker(rig);
@@ -41,6 +43,26 @@ for (const [name, make] of Object.entries(bundles)) {
     });
   }
 }
+
+test("while init runs a hook, which ends with it", async () => {
+  for (const shared of [false, true]) {
+    const { container } = defaultBundle(rig);
+    const started = join(container.bundle, "started");
+    container.config.hooks = {
+      createContainer: [{ path: "/bin/sh", args: ["sh", "-c", `echo >${started}; exec sleep 60`] }],
+    };
+    if (shared) container.config.linux.namespaces = [{ type: "mount" }];
+    container.write();
+    const args = [faulty, "--root", rig.scratch.root, "create", "--bundle", container.bundle, container.id];
+    const child = Bun.spawn(args, { env: rig.env, cwd: rig.scratch.dir, stdio: ["ignore", "ignore", "ignore"] });
+    while (!existsSync(started)) await Bun.sleep(2);
+    child.kill("SIGKILL");
+    await child.exited;
+    const removed = await walker.call(["delete", "--force", container.id]);
+    expect([removed.code, removed.errors, removed.warnings]).toEqual([0, [], []]);
+    await walker.expectNothingLeft(`killed in a hook; pid namespace ${shared ? "of the host" : "of its own"}`);
+  }
+});
 
 /** Waits for a time far shorter than timers can, without giving others the processor. */
 function spin(milliseconds: number): void {

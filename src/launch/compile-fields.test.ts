@@ -2,7 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import * as abi from "../linux/abi.gen.ts";
 import type { LinuxDevice, Spec } from "../oci/config.ts";
+import { NAMESPACES } from "./context.ts";
 import { makeDev } from "./devices.ts";
+import { cloneFlag } from "./namespaces.ts";
 import type { Op, Slot, Struct } from "./program.ts";
 import { type Compiled, compile, FILTER, find, joinedSpec, only, plainSpec, userSpec } from "./testing.ts";
 
@@ -295,6 +297,19 @@ describe("namespaces", () => {
     expect(at(waits)).toBe(at(user) + 1);
     for (const op of [pids, ...rest]) expect(at(op)).toBeGreaterThan(at(waits));
     for (const op of rest) expect(at(op)).toBeGreaterThan(at(pids));
+  });
+
+  test.each(NAMESPACES)("a joined one of type %s is entered once, as such, by its descriptor", (type) => {
+    const compiled = compile(joinedSpec([type]));
+    const { birth, fds, firstFd } = compiled.launch.plan;
+    const number = firstFd + fds.findIndex(({ name }) => name === `ns:${type}`);
+    expect(number).toBeGreaterThan(firstFd);
+    const entered = find(compiled, abi.SYS_setns).map((op) => op.args);
+    if (type === "pid") expect([birth.pidns, entered]).toEqual(["ns:pid", []]);
+    else expect([birth.pidns, entered]).toEqual([undefined, [[number, cloneFlag(type)]]]);
+    // And none of that type is made.
+    const made = find(compiled, abi.SYS_unshare).reduce((all, op) => all | Number(op.args[0]), birth.flags);
+    expect(made & cloneFlag(type)).toBe(0);
   });
 
   test("a joined pid namespace is entered by birth, below a joined user namespace by a fork", () => {

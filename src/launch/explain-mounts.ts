@@ -74,6 +74,7 @@ function propagationTypes(struct: Struct): string[] {
 }
 
 function mountSource(struct: Struct, names: Names): string {
+  if (struct.view.getUint32(MOUNT.flags, true) & abi.BUNC_MOUNT_REMOUNT) return "change of the mount";
   const type = pointerAt(struct, MOUNT.type);
   if (type !== undefined) return `mount ${dataText(type, names)}`;
   const recursive = struct.view.getUint32(MOUNT.flags, true) & abi.BUNC_MOUNT_RECURSIVE;
@@ -118,8 +119,9 @@ function device(op: Op, names: Names): string {
   const [uid, gid] = [struct.view.getUint32(DEVICE.uid, true), struct.view.getUint32(DEVICE.gid, true)];
   const owner = uid || gid ? `, owner ${uid}:${gid}` : "";
   const permissions = flags.octal(mode & ~abi.S_IFMT);
+  const strict = struct.view.getUint32(DEVICE.strict, true) ? ", nothing else may be there" : "";
   const otherwise = bound ? `, or bind ${bound}` : "";
-  return `make ${flags.fileType(mode)}${number} ${below(op, names)}, mode ${permissions}${owner}${otherwise}`;
+  return `make ${flags.fileType(mode)}${number} ${below(op, names)}, mode ${permissions}${owner}${otherwise}${strict}`;
 }
 
 /** The fields of the two structures as text, for --json. */

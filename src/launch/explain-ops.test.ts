@@ -5,7 +5,7 @@ import { Stage } from "./context.ts";
 import { explainProgram, renderText } from "./explain.ts";
 import { hookStruct } from "./hooks.ts";
 import { type Arg, type OpOptions, Part, Slot, Struct } from "./program.ts";
-import { compile, dockerSpec } from "./testing.ts";
+import { compile, dockerSpec, plainSpec } from "./testing.ts";
 
 const FD = new Slot(1, "mount target");
 
@@ -260,8 +260,15 @@ describe("composite operations", () => {
     expect(text(`mounts[${data}]`, abi.BUNC_OP_MOUNT)).toBe(
       'bind of "/bundle/data" at "/data" below $root: set MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID, target not inside a proc',
     );
+    const spec = plainSpec();
+    spec.mounts!.push({ destination: "/dev", options: ["remount", "ro", "size=1k"] });
+    const remount = compile(spec).ops.find(({ path }) => path === `mounts[${spec.mounts!.length - 1}]`)!;
+    expect(line(remount.call, [...remount.args])).toBe(
+      'change of the mount at "/dev" below $root: "size=1k", set MOUNT_ATTR_RDONLY',
+    );
     expect(text("linux.devices[0]", abi.BUNC_OP_DEVICE)).toBe(
-      'make character device 10:229 "fuse" below $dev, mode 0660, owner 0:44, or bind the host\'s "/dev/fuse"',
+      'make character device 10:229 "fuse" below $dev, mode 0660, owner 0:44, or bind the host\'s "/dev/fuse", ' +
+        "nothing else may be there",
     );
   });
 });

@@ -1,4 +1,4 @@
-// Run by cgroup.test.ts in a mount namespace of its own: makes and removes cgroups there, prints what it saw.
+// Run by cgroup-v2.test.ts in a mount namespace of its own: makes and removes cgroups there, prints what it saw.
 // Usage: cgroup-view.ts TAG cycle|fail
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { type Cgroup, planCgroup } from "../../src/cgroup/cgroup.ts";

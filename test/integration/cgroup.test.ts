@@ -1,20 +1,9 @@
 // src/cgroup on the hierarchies of this host: what is made, limited, frozen, killed and removed. No containers.
-import { afterAll, afterEach, describe, expect, test } from "bun:test";
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Cgroup, planCgroup } from "../../src/cgroup/cgroup.ts";
-import type { CgroupfsGroup } from "../../src/cgroup/cgroupfs.ts";
-import { attachedFilters } from "../../src/cgroup/filters.ts";
-import { type Layout, parseLayout, readLayout } from "../../src/cgroup/layout.ts";
+import { readLayout } from "../../src/cgroup/layout.ts";
 import {
   destroy,
   freeze,
@@ -25,163 +14,31 @@ import {
   removeAll,
   thaw,
 } from "../../src/cgroup/live.ts";
-import type { CgroupPaths } from "../../src/cgroup/names.ts";
-import { renderError } from "../../src/errors.ts";
 import { Slots } from "../../src/launch/program.ts";
 import { abi } from "../../src/linux/abi.gen.ts";
 import { writeAll } from "../../src/linux/file.ts";
 import { sys } from "../../src/linux/lib.ts";
 import { HostState } from "../../src/linux/run-part.ts";
-import type { LinuxResources, Spec } from "../../src/oci/config.ts";
+import type { Spec } from "../../src/oci/config.ts";
+import {
+  cleanUp,
+  close,
+  failure,
+  host,
+  inside,
+  joined,
+  leftovers,
+  make,
+  plan,
+  read,
+  root,
+  tag,
+  there,
+  v1,
+} from "./cgroup-rig.ts";
 import { startInit } from "./cgroup-view.ts";
 
-const host = readLayout();
-const root = process.getuid?.() === 0;
-const v1 = root && (host.mode === "v1" || host.mode === "hybrid");
-const tag = `bunc-cg-${process.pid}`;
-
-/** A cgroup2 hierarchy alone, as a v2 host has it; on a hybrid host the one beside v1, with few controllers. */
-function v2Layout(): Layout {
-  const info = readFileSync("/proc/self/mountinfo", "utf8");
-  return parseLayout(
-    info
-      .split("\n")
-      .filter((line) => / - cgroup2 /.test(line))
-      .join("\n"),
-  );
-}
-const v2 = root && v2Layout().mode === "v2";
-
-interface Wish {
-  path?: string;
-  resources?: LinuxResources;
-  layout?: Layout;
-}
-
-function plan({ path = `/${tag}`, resources = {}, layout = host }: Wish = {}): CgroupfsGroup {
-  const spec: Spec = { ociVersion: "1.3.0", linux: { cgroupsPath: path, resources } };
-  return planCgroup({ spec, id: "unused", layout, slots: new Slots() }) as Cgroup as CgroupfsGroup;
-}
-
-/** Plans and makes; the descriptor for the birth is closed. */
-function make(wish?: Wish): CgroupfsGroup {
-  const group = plan(wish);
-  close(group.create(new HostState()));
-  return group;
-}
-
-function close(fd: number): void {
-  if (fd >= 0) closeSync(fd);
-}
-
-function failure(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    return renderError(error);
-  }
-  throw new Error("no failure");
-}
-
-const read = (dir: string | undefined, file: string) => readFileSync(join(dir!, file), "utf8").trim();
-
-const children: Bun.Subprocess[] = [];
-
-/** A program that has entered cgroups. */
-class Inside {
-  out = "";
-  private readonly reader;
-
-  constructor(readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">) {
-    this.reader = child.stdout.getReader();
-  }
-
-  get pid(): number {
-    return this.child.pid;
-  }
-
-  /** Reads on until the line is there. */
-  async until(line: string): Promise<void> {
-    while (!this.out.includes(`${line}\n`)) {
-      const { value, done } = await this.reader.read();
-      if (done) throw new Error(`ended without ${line}: ${await this.child.stderr.text()}`);
-      this.out += new TextDecoder().decode(value);
-    }
-    this.out = this.out.slice(this.out.indexOf(`${line}\n`) + line.length + 1);
-  }
-
-  /** What it printed after the last line waited for, to its end. */
-  async rest(): Promise<string> {
-    for (;;) {
-      const { value, done } = await this.reader.read();
-      if (done) break;
-      this.out += new TextDecoder().decode(value);
-    }
-    await this.child.exited;
-    return this.out;
-  }
-
-  /** Kills it; resolves when it is gone. */
-  async end(): Promise<void> {
-    this.child.kill(9);
-    await this.child.exited;
-  }
-}
-
-/** Starts a program that enters cgroups first, by one file after the other. */
-async function inside(files: readonly string[], program: string): Promise<Inside> {
-  const enter = files.map((file) => `echo 0 > '${file}'`).join(" && ");
-  const child = Bun.spawn(["sh", "-c", `${enter} && echo ready && ${program}`], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  children.push(child);
-  const started = new Inside(child);
-  await started.until("ready");
-  return started;
-}
-
-const joined = (group: CgroupfsGroup) => [
-  ...group.taskFiles(),
-  ...(group.paths[""] === undefined ? [] : [join(group.paths[""], "cgroup.procs")]),
-];
-
-const there = (paths: CgroupPaths) => Object.values(paths).filter((path) => existsSync(path));
-
-/** Everything of this test file, in all hierarchies. */
-function leftovers(): string[] {
-  const found: string[] = [];
-  for (const { mountPoint } of [...host.v1, ...(host.v2 ? [host.v2] : [])]) {
-    for (const name of readdirSync(mountPoint)) if (name.startsWith(tag)) found.push(join(mountPoint, name));
-  }
-  return found;
-}
-
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    child.kill(9);
-  }
-  for (const path of leftovers()) {
-    for (const file of ["freezer.state", "cgroup.freeze"]) {
-      if (existsSync(join(path, file)))
-        writeFileSync(join(path, file), file === "freezer.state" ? "THAWED" : "0");
-    }
-    destroy({ devices: path });
-  }
-  expect(leftovers()).toEqual([]);
-});
-
-const control = join(v2Layout().v2?.mountPoint ?? "", "cgroup.subtree_control");
-const enabled = v2 ? readFileSync(control, "utf8").trim().split(" ") : [];
-
-// The way to a cgroup of v2 is left as it was, too.
-afterAll(() => {
-  if (!v2) return;
-  for (const name of readFileSync(control, "utf8").trim().split(" ")) {
-    if (name && !enabled.includes(name)) writeFileSync(control, `-${name}`);
-  }
-});
+cleanUp();
 
 describe.skipIf(!v1)("v1", () => {
   test("makes, lets in, limits, removes", async () => {
@@ -469,208 +326,5 @@ describe.skipIf(!root)("on any host", () => {
       writeFileSync(back, String(process.pid));
       rmdirSync(dir);
     }
-  });
-});
-
-describe.skipIf(!v2)("v2", () => {
-  const layout = v2Layout();
-  const procs = (group: CgroupfsGroup) => [join(group.paths[""]!, "cgroup.procs")];
-
-  test("controllers are enabled on the way, and devices filtered by BPF", async () => {
-    const group = make({ layout, path: `/${tag}/a` });
-    expect(read(group.paths[""], "cgroup.controllers")).toBe(offered.join(" "));
-    group.limit(new HostState());
-    expect(attachedFilters(group.paths[""]!).length).toBe(1);
-    const probe = "head -c0 /dev/null && echo null; head -c0 /dev/kmsg && echo kmsg; exit 0";
-    const child = await inside(procs(group), probe);
-    expect(await child.rest()).toBe("null\n");
-    expect(await child.child.stderr.text()).toContain("Operation not permitted");
-    await child.child.exited;
-    // Used again with other rules: the old filter goes.
-    const resources = { devices: [{ allow: true, type: "c", major: 1, minor: 11, access: "rw" }] };
-    const second = make({ layout, path: `/${tag}/a`, resources });
-    second.limit(new HostState());
-    expect(attachedFilters(group.paths[""]!).length).toBe(1);
-    const allowed = await inside(procs(second), probe);
-    expect(await allowed.rest()).toBe("null\nkmsg\n");
-    await allowed.child.exited;
-    destroy(second.paths);
-    expect(there(second.paths)).toEqual([]);
-  });
-
-  test("all devices allowed", async () => {
-    const group = make({ layout, resources: { devices: [{ allow: true, access: "rwm" }] } });
-    group.limit(new HostState());
-    const child = await inside(procs(group), "head -c0 /dev/kmsg && echo kmsg");
-    expect(await child.rest()).toBe("kmsg\n");
-  });
-
-  test("below a threaded cgroup", () => {
-    const outer = join(layout.v2!.mountPoint, tag);
-    mkdirSync(outer);
-    mkdirSync(join(outer, "t"));
-    writeFileSync(join(outer, "t/cgroup.type"), "threaded");
-    expect(read(outer, "cgroup.type")).toBe("domain threaded");
-    const wish = { layout, path: `/${tag}/a/b` };
-    const group = plan(wish);
-    const fd = group.create(new HostState());
-    expect(read(group.paths[""], "cgroup.type")).toBe("threaded");
-    const init = startInit(group, fd);
-    try {
-      expect(readFileSync(`/proc/${init.pid}/cgroup`, "utf8")).toContain(`0::/${tag}/a/b\n`);
-      expect(processes(group.paths)).toEqual([init.pid]);
-    } finally {
-      init.kill();
-      close(fd);
-    }
-    group.undo();
-    expect(readdirSync(outer).filter((name) => name === "a")).toEqual([]);
-    if (!layout.v2 || !read(layout.v2.mountPoint, "cgroup.controllers").includes("hugetlb")) return;
-    const sizes = readdirSync(outer).filter((name) => /^hugetlb\..*\.max$/.test(name));
-    const pageSize = sizes[0]?.split(".")[1] ?? "2MB";
-    const message = failure(() => make({ ...wish, resources: { hugepageLimits: [{ pageSize, limit: 0 }] } }));
-    expect(message).toContain("with domain controllers -- it is not a domain");
-    expect(readdirSync(outer).filter((name) => name === "a")).toEqual([]);
-  });
-
-  const offered = v2 ? read(layout.v2!.mountPoint, "cgroup.controllers").split(" ") : [];
-  const whole = ["memory", "cpu", "cpuset", "pids"].every((name) => offered.includes(name));
-
-  // On a hybrid host these controllers are in v1.
-  test.skipIf(!whole)("every limit", async () => {
-    const resources = {
-      memory: { limit: 8388608, swap: 16777216, reservation: 4194304 },
-      cpu: { shares: 512, period: 50000, quota: 25000, burst: 1000, cpus: "0", mems: "0" },
-      pids: { limit: 20 },
-      unified: { "memory.high": "6291456", "cpu.weight.nice": "3" },
-    };
-    const group = make({ layout, path: `/${tag}/a/b`, resources });
-    const dir = group.paths[""];
-    expect(read(dir, "memory.max")).toBe("8388608");
-    expect(read(dir, "memory.low")).toBe("4194304");
-    expect(read(dir, "memory.high")).toBe("6291456");
-    if (existsSync(join(dir!, "memory.swap.max"))) expect(read(dir, "memory.swap.max")).toBe("8388608");
-    expect([read(dir, "cpuset.cpus"), read(dir, "cpuset.mems")]).toEqual(["0", "0"]);
-    expect([read(dir, "cpu.max"), read(dir, "pids.max")]).toEqual(["max 100000", "max"]);
-    group.limit(new HostState());
-    expect([read(dir, "cpu.max"), read(dir, "cpu.max.burst")]).toEqual(["25000 50000", "1000"]);
-    expect(read(dir, "pids.max")).toBe("20");
-    expect(read(dir, "cpu.weight.nice")).toBe("3");
-    const idle = make({ layout, path: `/${tag}/idle`, resources: { cpu: { shares: 1024, idle: 1 } } });
-    idle.limit(new HostState());
-    expect(read(idle.paths[""], "cpu.idle")).toBe("1");
-  });
-
-  test.skipIf(!offered.includes("memory"))("the kernel's OOM killer is noticed", async () => {
-    const group = make({ layout, resources: { memory: { limit: 4194304, swap: 4194304 } } });
-    expect(oomKills(group.paths)).toBe(0);
-    const child = await inside(procs(group), "exec tail /dev/zero");
-    expect(await child.child.exited).toBe(137);
-    expect(oomKills(group.paths)).toBe(1);
-    const again = { limit: 4096, swap: 4096, checkBeforeUpdate: true };
-    const message = failure(() => make({ layout, resources: { memory: again } }));
-    if (message !== "") expect(message).toMatch(/^rejecting memory(\+swap)? limit 4096 <= usage \d+/);
-  });
-
-  test("the cgroup of a mapped user is that user's, as far as the kernel lists it", () => {
-    const spec: Spec = {
-      ociVersion: "1.3.0",
-      process: { user: { uid: 5, gid: 0 }, cwd: "/", args: ["x"] },
-      mounts: [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["rw"] }],
-      linux: {
-        cgroupsPath: `/${tag}/owned`,
-        namespaces: [{ type: "cgroup" }, { type: "user" }],
-        uidMappings: [{ containerID: 0, hostID: 100000, size: 10 }],
-      },
-    };
-    const group = planCgroup({ spec, id: "unused", layout, slots: new Slots() });
-    close(group.create(new HostState()));
-    const dir = group.paths[""]!;
-    const owner = (file: string) => statSync(join(dir, file)).uid;
-    expect([
-      owner("."),
-      owner("cgroup.procs"),
-      owner("cgroup.subtree_control"),
-      owner("cgroup.threads"),
-    ]).toEqual([100005, 100005, 100005, 100005]);
-    expect([owner("cgroup.freeze"), owner("cgroup.max.depth"), owner("..")]).toEqual([0, 0, 0]);
-  });
-
-  test("a limit whose controller is there", () => {
-    if (!offered.includes("hugetlb")) return;
-    const resources = {
-      hugepageLimits: [{ pageSize: "2MB", limit: 4194304 }],
-      unified: { "hugetlb.2MB.max": "2097152" },
-    };
-    const group = make({ layout, resources });
-    group.limit(new HostState());
-    expect(read(group.paths[""], "hugetlb.2MB.max")).toBe("2097152");
-    expect(read(group.paths[""], "hugetlb.2MB.rsvd.max")).toBe("4194304");
-    const wrong = { unified: { "hugetlb.2MB.max": "many" } };
-    const bad = make({ layout, path: `/${tag}/bad`, resources: wrong });
-    const message = failure(() => bad.limit(new HostState()));
-    expect(message).toContain(
-      `unable to set unified resource "hugetlb.2MB.max": failed to write "many": invalid argument`,
-    );
-    expect(message).toContain("linux.resources.unified.hugetlb.2MB.max");
-  });
-});
-
-describe.skipIf(!root || host.mode !== "hybrid")("a private view of this host", () => {
-  /** Runs a script in a mount namespace of its own that was changed by `prepare`; gives what it printed. */
-  async function view(prepare: string, script: string): Promise<string> {
-    const file = new URL("./cgroup-view.ts", import.meta.url).pathname;
-    const child = Bun.spawn(
-      [
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-ec",
-        `${prepare}; exec "$@"`,
-        "sh",
-        process.execPath,
-        file,
-        tag,
-        script,
-      ],
-      { stdin: "ignore", stdout: "pipe", stderr: "inherit" },
-    );
-    const out = await child.stdout.text();
-    expect(await child.exited).toBe(0);
-    return out;
-  }
-
-  const onlyV2 =
-    "mkdir -p /tmp/$$.cg && mount --bind /sys/fs/cgroup/unified /tmp/$$.cg && umount -R /sys/fs/cgroup && " +
-    "mount --move /tmp/$$.cg /sys/fs/cgroup && rmdir /tmp/$$.cg";
-
-  test("cgroup2 alone", async () => {
-    const out = JSON.parse(await view(onlyV2, "cycle"));
-    expect(out).toMatchObject({ mode: "v2", paths: { "": `/sys/fs/cgroup/${tag}/v` }, left: [] });
-    expect(out.where).toContain(`0::/${tag}/v\n`);
-  });
-
-  test("everything read-only", async () => {
-    const readonly = "for m in /sys/fs/cgroup/*; do mount -o remount,bind,ro $m; done";
-    const out = await view(readonly, "fail");
-    expect(out).toContain("unable to apply cgroup configuration: mkdir /sys/fs/cgroup/");
-    expect(out).toContain("read-only file system");
-    expect(out).toContain("mounted read-write");
-  });
-
-  test("no devices controller, and no cgroups at all", async () => {
-    expect(await view("umount /sys/fs/cgroup/devices", "fail")).toContain("mountpoint for devices not found");
-    expect(await view("umount -R /sys/fs/cgroup", "fail")).toContain("no cgroup mount found in mountinfo");
-  });
-
-  test("plain directories and links in the place of hierarchies are not believed", async () => {
-    const fake =
-      "umount /sys/fs/cgroup/pids && mkdir -p /sys/fs/cgroup/pids && ln -sfn memory /sys/fs/cgroup/rdma";
-    const out = JSON.parse(await view(`${fake}; trap 'rm -f /sys/fs/cgroup/rdma' EXIT`, "cycle"));
-    expect(out.paths.pids).toBeUndefined();
-    expect(out.paths.rdma).toBeUndefined();
-    expect(out.left).toEqual([]);
   });
 });

@@ -283,6 +283,23 @@ describe("a bind mount", () => {
   });
 });
 
+describe("a remount", () => {
+  const flags = abi.BUNC_MOUNT_REMOUNT;
+
+  test("changes attributes and parameters of what is there", () => {
+    expect(mount("/m", { type: "tmpfs", params: ["size=64k"], set: abi.MOUNT_ATTR_NOSUID })).toBe("");
+    symlinkSync("m", inRoot("link"));
+    expect(mount("/link", { flags, set: abi.MOUNT_ATTR_NOEXEC, propagation: [abi.MS_SHARED] })).toBe("");
+    expect(mounted("m")!.options).toEqual(expect.arrayContaining(["nosuid", "noexec"]));
+    expect(mounted("m")!.shared).toBe(true);
+  });
+
+  test("of nothing fails", () => {
+    expect(mount("/missing", { flags, set: abi.MOUNT_ATTR_RDONLY })).toBe("ENOENT in openat2");
+    expect(mount("/dev", { flags, set: abi.MOUNT_ATTR_RDONLY })).toBe("EINVAL in mount_setattr");
+  });
+});
+
 describe("MOUNT_ATTR", () => {
   test("changes a mount below the root, found without leaving it", () => {
     expect(mount("/m", { type: "tmpfs" })).toBe("");
@@ -302,11 +319,20 @@ describe("MOUNT_ATTR", () => {
   });
 });
 
-function device(name: string, given: { mode?: number; dev?: number; host?: string; uid?: number }): string {
+interface GivenDevice {
+  mode?: number;
+  dev?: number;
+  host?: string;
+  uid?: number;
+  strict?: boolean;
+}
+
+function device(name: string, given: GivenDevice): string {
   const struct = new Struct(abi.sizeof_.bunc_device, "bunc_device")
     .u64(DEVICE.mode, given.mode ?? 0)
     .u64(DEVICE.dev, given.dev ?? 0)
-    .u32(DEVICE.uid, given.uid ?? 0);
+    .u32(DEVICE.uid, given.uid ?? 0)
+    .u32(DEVICE.strict, given.strict ? 1 : 0);
   if (given.host) struct.pointer(DEVICE.host, given.host);
   const fd = sys(
     abi.SYS_openat,
@@ -342,6 +368,16 @@ describe("a device", () => {
     // Bound over, in a user namespace.
     expect(device("null", { host: "/dev/null" })).toBe("");
     expect(statSync(inRoot("dev/null")).isCharacterDevice()).toBe(true);
+  });
+
+  test("that is there must be the one that the bundle asks for", () => {
+    const fifo = { mode: abi.S_IFIFO | 0o600, strict: true };
+    expect([device("pipe", fifo), device("pipe", fifo)]).toEqual(["", ""]);
+    writeFileSync(inRoot("dev/file"), "of the image");
+    expect(device("file", fifo)).toBe("EEXIST in mknodat");
+    expect(device("pipe", { ...NULL, strict: true })).toBe("EEXIST in mknodat");
+    symlinkSync("pipe", inRoot("dev/link"));
+    expect(device("link", fifo)).toBe("EEXIST in mknodat");
   });
 
   test("is not made through a link of the image", () => {

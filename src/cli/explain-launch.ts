@@ -49,7 +49,7 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
     parent(parts, hooks(spec, "createRuntime", bundle, "creating"));
   }
   parent(parts, hooks(spec, "poststart", bundle, "running"));
-  return { birth, fds, firstFd, parts, before: 1, notes };
+  return { birth, fds, firstFd, parts, before: 1, intoCgroup: group.bearsInit, notes };
 }
 
 function parent(parts: SidePart[], part: Part): void {

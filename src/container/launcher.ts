@@ -58,6 +58,9 @@ export class Launcher {
   readonly dir: StateDir;
   readonly euid: number;
   init: Init | undefined;
+  private readonly created = timestamp();
+  /** When init was started, in clock ticks since boot. */
+  private started = 0;
   state: State | undefined;
   /** Compiled once the cgroups are there: without rights to make some, init has none to enter. */
   private launch!: Launch;
@@ -183,10 +186,14 @@ export class Launcher {
     };
     for (let sent = first; ; ) {
       init.send(sent.part);
-      if (sent.stage === Stage.last) break;
+      if (sent.stage === Stage.last) {
+        // The whole state takes longer to make than init takes to get to the program.
+        this.saveState(startOpsOf(sent.part, init.program.length - sent.part.ops.length));
+        break;
+      }
       const next = rest.next().value!;
       // Only a container that is on record may run anything of its user's.
-      if (next.stage === Stage.last) this.saveState(startOpsOf(next.part, init.program.length));
+      if (next.stage === Stage.last) this.claimState();
       if (sent.stage !== Stage.none) {
         const { value } = this.expect(sent.stage);
         if (sent.stage === Stage.listener) await this.sendListener(value);
@@ -324,12 +331,15 @@ export class Launcher {
     sendSeccompListener(this.spec.linux!.seccomp!, this.init!, number, this.hookState("creating"));
   }
 
-  /** The first state.json: all that `delete --force` needs should this process be killed before the real one. */
+  /** A state.json with all that `delete --force` needs should this process be killed before the whole one is written. */
   private claimState(): void {
     const { id, bundle } = this.options;
-    this.dir.saveText(
-      claimText({ id, bundle, rootfs: this.rootfs, created: timestamp(), cgroupPaths: this.cgroup.paths }),
-    );
+    const { init, rootfs, created } = this;
+    const { annotations } = this.spec;
+    const { paths: cgroupPaths } = this.cgroup;
+    if (init) this.started = startTime(init.pid);
+    const known = init ? { init: { pid: init.pid, start: this.started } } : {};
+    this.dir.saveText(claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...known }));
   }
 
   /** Writes state.json when init is there. */
@@ -343,14 +353,14 @@ export class Launcher {
       systemdCgroup: this.options.systemdCgroup,
       rootlessEuid: this.euid !== 0,
       rootlessCgroups: this.cgroup.rootless,
-      created: timestamp(),
+      created: this.created,
       cgroupPaths: { ...this.cgroup.paths },
       externalDescriptors: [0, 1, 2].map(descriptorName),
       notifySocket: this.extras.notifySocket,
     });
     if (this.init) {
       if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;
-      this.state = withProcess(this.state, this.init.pid, startTime(this.init.pid));
+      this.state = withProcess(this.state, this.init.pid, this.started);
     }
     this.dir.save(this.state);
   }

@@ -126,19 +126,29 @@ export interface Claim {
   rootfs: string;
   created: string;
   cgroupPaths: Readonly<Record<string, string>>;
+  annotations?: Record<string, string> | undefined;
+  /** Its init and when that was started, once it is there. */
+  init?: { pid: number; start: number };
 }
 
 /**
- * The first state.json, written before there are cgroups or an init: what `delete --force` needs should `create` be
- * killed before it has written the whole one. runc can read it, too: it crashes on a cgroup without `devices`, and of a
+ * The first state.json, written before there are cgroups or an init, and again with the init before anything of the
+ * user's runs: what `delete --force` needs should the launch be killed before it has written the whole one, which is
+ * made while init already executes its last part. runc can read it, too: it crashes on a cgroup without `devices`, and of a
  * container without a pid namespace it would kill all that is in the cgroups, whoever's they are.
  */
-export function claimText({ id, bundle, rootfs, created, cgroupPaths }: Claim): string {
+export function claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, init }: Claim): string {
   const state: State = {
-    bunc: { version: OWN_VERSION, ociVersion: OCI_VERSION, bundle, rootfs },
+    bunc: {
+      version: OWN_VERSION,
+      ociVersion: OCI_VERSION,
+      bundle,
+      rootfs,
+      ...(annotations ? { annotations } : {}),
+    },
     id,
-    init_process_pid: -1,
-    init_process_start: 0,
+    init_process_pid: init ? init.pid : -1,
+    init_process_start: init ? init.start : 0,
     created,
     cgroup_paths: cgroupPaths,
     namespace_paths: {},

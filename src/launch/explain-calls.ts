@@ -254,8 +254,10 @@ const CALLS: Readonly<Record<string, Signature | ((op: Op) => Signature)>> = {
     ["flags", unlessZero],
   ],
   pivot_root: [["new_root"], ["put_old"]],
+  pread64: [FD, ["buffer"], ["size"], ["offset"]],
   prctl,
   prlimit64: [["pid"], ["resource", by(flags.resourceLimit)], ["limit"], ["old", unlessZero]],
+  read: [FD, ["buffer"], ["size"]],
   readlinkat: [DIR, PATH, ["buffer"], ["size"]],
   renameat: [["olddir", fd], ["old"], ["newdir", fd], ["new"]],
   sched_setaffinity: [["pid"], ["size", omit], ["cpus", numberSet]],
@@ -278,6 +280,7 @@ const CALLS: Readonly<Record<string, Signature | ((op: Op) => Signature)>> = {
   setresgid: [["real"], ["effective"], ["saved"]],
   setresuid: [["real"], ["effective"], ["saved"]],
   setsid: [],
+  setsockopt: [FD, ["level"], ["option"], ["value"], ["size", omit]],
   socket: [
     ["family", by(flags.addressFamily)],
     ["type", by(flags.socketType)],

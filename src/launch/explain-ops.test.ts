@@ -187,6 +187,7 @@ describe("composite operations", () => {
     ["fail with EEXIST", abi.BUNC_OP_EXPECT, [0, 1, 1, abi.EEXIST]],
     ["clear ONLCR in termios.c_oflag", abi.BUNC_OP_PATCH, [termios.at(4), 4, ~abi.ONLCR, 0]],
     ["clear 0xf and set 0x3 in termios.c_lflag", abi.BUNC_OP_PATCH, [termios.at(12), 4, 0xfffffff0, 3]],
+    ["put $mount_target into termios.c_iflag", abi.BUNC_OP_PATCH, [termios.at(0), 4, 0, FD]],
     ["load st_rdev of stat", abi.BUNC_OP_LOAD, [stat.at(abi.stat_.st_rdev), 8]],
     ["load f_type of statfs", abi.BUNC_OP_LOAD, [statfs, 8]],
     [

@@ -101,6 +101,13 @@ function limit(value: bigint): string {
   return value === 0xffffffffffffffffn ? "unlimited" : String(value);
 }
 
+function resourceLimits(struct: Struct): Fields {
+  return [
+    ["soft", limit(u64(struct, 0))],
+    ["hard", limit(u64(struct, 8))],
+  ];
+}
+
 /** Fields of the structures that go into the kernel, by the name that program code gives them. */
 const STRUCTS: Readonly<Record<string, (struct: Struct, names: Names) => Fields>> = {
   open_how: (s) => [
@@ -116,10 +123,8 @@ const STRUCTS: Readonly<Record<string, (struct: Struct, names: Names) => Fields>
     if (u64(s, 24)) fields.push(["userns_fd", String(u64(s, 24))]);
     return fields;
   },
-  rlimit64: (s) => [
-    ["soft", limit(u64(s, 0))],
-    ["hard", limit(u64(s, 8))],
-  ],
+  rlimit: resourceLimits,
+  rlimit64: resourceLimits,
   sched_attr: (s) => [
     ["policy", flags.schedulerPolicy(u32(s, 4))],
     ["flags", flags.schedulerFlags(u64(s, 8))],
@@ -177,6 +182,10 @@ function isArray(struct: Struct): boolean {
   return struct.name === "argv" || struct.name === "envp";
 }
 
+function structName(struct: Struct): string {
+  return struct.name.replace(/[^A-Za-z0-9.]+/g, "_");
+}
+
 /** Something in a program's data as text. */
 export function dataText(arg: DataArg, names: Names): string {
   const filled = names.buffers.get(arg);
@@ -188,7 +197,7 @@ export function dataText(arg: DataArg, names: Names): string {
   }
   if (isArray(arg)) return `[${arrayItems(arg, names).join(", ")}]`;
   const fields = structFields(arg, names);
-  if (!fields) return `&${arg.name}`;
+  if (!fields) return `&${structName(arg)}`;
   return `{${fields.map(([name, text]) => `${name}: ${text}`).join(", ")}}`;
 }
 
@@ -198,7 +207,7 @@ export function argText(arg: Arg, names: Names): string {
   if (arg instanceof Slot) return slotName(arg);
   if (arg instanceof Field) {
     const name = fieldName(arg.struct, arg.offset);
-    return name ? `&${arg.struct.name}.${name}` : `&${arg.struct.name}+${arg.offset}`;
+    return `&${structName(arg.struct)}${name ? `.${name}` : `+${arg.offset}`}`;
   }
   return dataText(arg, names);
 }

@@ -80,7 +80,11 @@ function expect(op: Op, names: Names): string {
 
 function patch(op: Op, names: Names): string {
   const [address, size, keep, set] = op.args;
-  if (!isNumber(keep) || !isNumber(set) || !isNumber(size)) return `change ${text(op, 0, names)}`;
+  if (!isNumber(keep) || !isNumber(size)) return `change ${text(op, 0, names)}`;
+  if (!isNumber(set)) {
+    const into = `${text(op, 3, names)} into ${text(op, 0, names).replace(/^&/, "")}`;
+    return Number(keep) === 0 ? `put ${into}` : `put ${into}, keeping ${hexadecimal(keep)}`;
+  }
   const bits = Number(size) * 8;
   const cleared = BigInt.asUintN(bits, ~BigInt(keep));
   const added = BigInt.asUintN(bits, BigInt(set));

@@ -74,6 +74,9 @@ describe("whole programs", () => {
       "clone3(CLONE_NEWPID|CLONE_VM|CLONE_VFORK|CLONE_PIDFD), execveat(bunc-init, sealed memfd), " +
         "inherits @sync=3, @state-dir=4, @pidfd-socket=5, @console-socket=6",
     );
+    const { birth: given, fds, firstFd } = PROGRAMS.docker.launch.plan;
+    const [inCgroup] = explainProgram({ birth: given, fds, firstFd, parts: [], intoCgroup: true });
+    expect(inCgroup!.ops[0]!.text).toStartWith("clone3(CLONE_NEWPID|CLONE_INTO_CGROUP|CLONE_VM");
     const text = renderText(explained("docker")).split("\n");
     expect(text.find((one) => one && !one.startsWith("#"))).toBe("parent: namespaces");
     expect(renderText(explained("joined"))).toContain(

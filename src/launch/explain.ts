@@ -32,6 +32,8 @@ export interface LaunchProgram {
   parts: readonly SidePart[];
   /** How many of the parts come before init is born (cgroups that it is born in); 0 if not given. */
   before?: number;
+  /** Init is cloned into its cgroup2 directory. */
+  intoCgroup?: boolean;
   /** What the reader must know besides, one line each. */
   notes?: readonly string[];
 }
@@ -92,13 +94,14 @@ export function explainProgram(program: LaunchProgram): ExplainedPart[] {
   return explained;
 }
 
-function explainBirth({ birth, fds, firstFd }: LaunchProgram): ExplainedOp {
-  const own = birth.flags ? flags.cloneFlags(birth.flags) : "";
+function explainBirth({ birth, fds, firstFd, intoCgroup }: LaunchProgram): ExplainedOp {
+  const given = birth.flags + (intoCgroup ? abi.CLONE_INTO_CGROUP : 0);
+  const own = given ? flags.cloneFlags(given) : "";
   const text = [own, "CLONE_VM|CLONE_VFORK|CLONE_PIDFD"].filter(Boolean).join("|");
   const inherited = fds.map((fd, i) => `@${fd.name}=${firstFd + i}`).join(", ");
   const inside = birth.pidns ? ` in pid namespace @${birth.pidns}` : "";
   const args: ExplainedArg[] = [
-    { name: "flags", text, kind: "integer", value: birth.flags },
+    { name: "flags", text, kind: "integer", value: given },
     {
       name: "fds",
       text: `[${fds.map((fd) => quote(fd.name)).join(", ")}]`,
@@ -110,7 +113,7 @@ function explainBirth({ birth, fds, firstFd }: LaunchProgram): ExplainedOp {
     index: null,
     side: "parent",
     phase: "namespaces",
-    path: own || inside ? "linux.namespaces" : "",
+    path: birth.flags || inside ? "linux.namespaces" : "",
     call: "clone3",
     args,
     text: `clone3(${text}), execveat(bunc-init, sealed memfd)${inside}, inherits ${inherited}`,

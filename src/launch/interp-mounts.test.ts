@@ -27,7 +27,7 @@ test.skipIf(refused)(
       cwd: REPOSITORY,
       timeout: 60_000,
       stderr: "pipe",
-      env: { ...process.env, CLAUDECODE: "0", NO_COLOR: "1" },
+      env: { ...process.env, NO_COLOR: "1" },
     });
     const report = child.stderr.toString();
     // The report of the tests inside is shown only when one of them failed.

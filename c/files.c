@@ -53,6 +53,7 @@ long bunc_home(const char *path, uint64_t uid, char *out, size_t size)
 {
 	char buffer[4096];
 	size_t kept = 0, seen = 0;
+	int cut = 0;
 	struct stat st;
 	if (size < sizeof("HOME=/"))
 		return -EINVAL;
@@ -65,21 +66,24 @@ long bunc_home(const char *path, uint64_t uid, char *out, size_t size)
 		goto out;
 	while (seen < (4u << 20)) {
 		long n = sys3(__NR_read, fd, buffer + kept, sizeof(buffer) - kept);
-		if (n <= 0 && !kept)
-			break;
 		size_t have = kept + (n > 0 ? (size_t)n : 0), start = 0;
 		seen += have;
 		for (size_t i = 0; i <= have; i++) {
 			if (i < have ? buffer[i] != '\n' : n > 0)
 				continue;
-			if (home_of(buffer + start, i - start, uid, out + 5, size - 5))
+			if (!cut && home_of(buffer + start, i - start, uid, out + 5, size - 5))
 				goto out;
+			cut = 0;
 			start = i + 1;
 		}
 		if (n <= 0)
 			break;
-		/* A line longer than the buffer is nobody's home. */
-		kept = start < have && start ? have - start : 0;
+		kept = start < have ? have - start : 0;
+		/* A line that does not fit is nobody's home, and neither is its end. */
+		if (kept == sizeof(buffer)) {
+			cut = 1;
+			kept = 0;
+		}
 		for (size_t i = 0; i < kept; i++)
 			buffer[i] = buffer[start + i];
 	}

@@ -66,10 +66,19 @@ static long set_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propag
 		      sizeof(attr));
 	if (r != -ENOSYS || (recursive && (set || clear)))
 		return r;
-	uint64_t old = 0;
-	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+	struct statfs_head fs;
+	memset(&fs, 0, sizeof(fs));
+	sys2(__NR_fstatfs, fd, &fs);
+	/* A remount sets all flags, so those that are there go along; statfs has them with the same numbers.
+	 */
+	uint64_t old = (uint64_t)fs.rest[9] &
+		       (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME);
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		if (clear & flags[i].attr)
+			old &= ~(uint64_t)flags[i].flag;
 		if (set & flags[i].attr)
 			old |= flags[i].flag;
+	}
 	r = sys1(__NR_fchdir, fd);
 	if (r >= 0 && (set || clear))
 		r = sys5(__NR_mount, 0, ".", 0, old | MS_REMOUNT | MS_BIND, 0);
@@ -102,11 +111,20 @@ static long open_target(struct bunc_state *state, int root, const char *path, co
 	}
 	if (target < 0)
 		target = step(state, __NR_mkdirat, 0, bunc_mkpath(root, path, kind, 0755));
-	if (target >= 0 && m->flags & BUNC_MOUNT_GUARD_PROC && is_proc((int)target)) {
+	if (target < 0)
+		return target;
+	if (m->flags & BUNC_MOUNT_GUARD_PROC && is_proc((int)target)) {
 		close_fd(target);
 		return step(state, __NR_fstatfs, 0, -EPERM);
 	}
-	return target;
+	long r = sys4(__NR_newfstatat, target, "", &st, AT_EMPTY_PATH);
+	/* move_mount says EINVAL to this. */
+	if (r == 0 && S_ISDIR(st.st_mode) != S_ISDIR(kind))
+		r = step(state, __NR_move_mount, 0, -ENOTDIR);
+	if (r == 0)
+		return target;
+	close_fd(target);
+	return r;
 }
 
 /* Parameters: a byte for the kind ('f' flag, 's' string), the name, for a string the value; ended by a zero
@@ -187,13 +205,6 @@ static long bind(struct bunc_state *state, int root, const char *path, const str
 		r = step(state, __NR_fstatfs, 1, -EPERM);
 	if (r >= 0)
 		target = r = open_target(state, root, path, m, st.st_mode, &mode);
-	if (r >= 0) {
-		struct stat over;
-		/* The kernel says EINVAL to this. */
-		if (sys4(__NR_newfstatat, target, "", &over, AT_EMPTY_PATH) == 0 &&
-		    S_ISDIR(over.st_mode) != S_ISDIR(st.st_mode))
-			r = step(state, __NR_move_mount, 0, -ENOTDIR);
-	}
 	if (r >= 0)
 		r = step(state, __NR_move_mount, 0, sys5(__NR_move_mount, tree, "", target, "", MOVE_EMPTY));
 	close_fd(target);

@@ -112,7 +112,7 @@ function deviceStruct(
   strict: boolean,
 ): Struct {
   const struct = new Struct(sizeof_.bunc_device, "bunc_device");
-  if (!c.namespace("user")) {
+  if (!c.namespace("user") || type === "p") {
     struct.u64(DEVICE.mode, (fileMode === undefined ? 0o666 : fileMode & 0o7777) | TYPE[type]!);
     if (type !== "p") struct.u64(DEVICE.dev, makeDev(Number(major ?? 0), Number(minor ?? 0)));
     struct.u32(DEVICE.uid, uid ?? 0).u32(DEVICE.gid, gid ?? 0);

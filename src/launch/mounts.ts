@@ -137,8 +137,9 @@ function compileRemount(c: Context, entry: Entry): void {
   const struct = mountStruct(flags, abi.BUNC_MOUNT_REMOUNT)
     .u64(MOUNT.set, flags.set)
     .u64(MOUNT.clear, flags.clear);
-  if (flags.data.length && !flags.bind)
+  if ((flags.data.length || flags.superFlags.length) && !flags.bind) {
     struct.pointer(MOUNT.params, encoder.encode(parameters(c, entry, "", true)));
+  }
   appendMount(c, entry, struct, flags.propagation);
 }
 

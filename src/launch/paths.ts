@@ -19,14 +19,15 @@ export function compileReadonlyPaths(c: Context): void {
  * device: an image that replaced it would otherwise choose what "masked" means (CVE-2025-31133).
  */
 export function compileMaskedPaths(c: Context): void {
-  const paths = new Set(c.spec.linux?.maskedPaths ?? []);
-  if (!paths.size) return;
+  const paths = c.spec.linux?.maskedPaths ?? [];
+  if (!paths.length) return;
   const empty = c.slots.take("empty tmpfs");
   c.part.at("paths", "linux.maskedPaths");
   makeEmpty(c, empty);
-  let i = 0;
-  for (const path of paths) {
-    c.part.at("paths", `linux.maskedPaths[${i++}]`);
+  for (let i = 0; i < paths.length; i++) {
+    const path = paths[i]!;
+    if (paths.indexOf(path) < i) continue;
+    c.part.at("paths", `linux.maskedPaths[${i}]`);
     c.part.op(abi.BUNC_OP_MASK, [c.root, path, empty], { about: `can't mask path ${JSON.stringify(path)}` });
   }
   c.part.op(abi.SYS_close, [empty]);

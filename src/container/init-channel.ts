@@ -194,6 +194,9 @@ function spawnError(call: string, result: number): BuncError {
     EACCES: "an executable memfd is refused: see sysctl vm.memfd_noexec",
     EAGAIN: "a limit on the number of processes is reached",
     EINVAL: "this kernel lacks one of the namespaces",
+    EBUSY:
+      "linux.cgroupsPath has controllers enabled for cgroups below it: processes must go into one of those",
+    EOPNOTSUPP: "the cgroup at linux.cgroupsPath is threaded",
   };
   return new BuncError(`cannot start the container's init: ${call}: ${errnoText(-result)}`, {
     code: "launch",

@@ -6,12 +6,14 @@ import * as abi from "../linux/abi.gen.ts";
 import { failure, Life } from "./lifecycle.rig.ts";
 import { createStateDir, openStateDir } from "./store.ts";
 
-let current: Life | undefined;
+const lives: Life[] = [];
 const fresh = (): Life => {
-  current = new Life();
-  return current;
+  lives.push(new Life());
+  return lives.at(-1)!;
 };
-afterEach(() => current?.close());
+afterEach(async () => {
+  for (const life of lives.splice(0)) await life.close();
+});
 
 describe("kill", () => {
   test("sends the signal to init, and only asks with 0", async () => {

@@ -446,7 +446,11 @@ async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: string):
   }
   const profile = spec.linux?.seccomp;
   if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
-  if (spec.hooks) extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+  if (spec.hooks) {
+    extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+    // Hooks run in the bundle, as with runc.
+    sys(abi.SYS_chdir, options.bundle);
+  }
   if (spec.linux?.netDevices) {
     const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
     const devices = findNetDevices(spec);

@@ -7,12 +7,14 @@ import { startFailure } from "./start.ts";
 import type { StartOp } from "./state.ts";
 import { openStateDir } from "./store.ts";
 
-let current: Life | undefined;
+const lives: Life[] = [];
 const fresh = (): Life => {
-  current = new Life();
-  return current;
+  lives.push(new Life());
+  return lives.at(-1)!;
 };
-afterEach(() => current?.close());
+afterEach(async () => {
+  for (const life of lives.splice(0)) await life.close();
+});
 
 /** struct bunc_event. */
 function event(index: number, errno: number, text: string, kind: number = abi.BUNC_EVENT_ERROR): Uint8Array {

@@ -126,6 +126,7 @@ function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
       view.setUint8(at + (i ? OP.skip2 : OP.skip1), tolerate[i]![1]);
     }
   }
+  if (args.length > 6) throw new RangeError("an operation has at most six arguments");
   let tags = 0;
   for (let i = 0; i < args.length; i++) {
     const where = at + OP.args + i * 8;

@@ -73,8 +73,8 @@ function detachParent(c: Context, flag: number): void {
 export function compilePivot(c: Context): void {
   const { part } = c;
   part.at("pivot", "root.path");
-  part.op(abi.SYS_fchdir, [c.root]);
   if (!c.namespace("mount")) {
+    part.op(abi.SYS_fchdir, [c.root]);
     part.op(abi.SYS_chroot, ["."], { about: "cannot change the root" });
     part.op(abi.SYS_chdir, ["/"]);
     return;

@@ -1,10 +1,10 @@
 /**
  * The terminal: a pty of the container's own devpts, whose master goes to the console socket. It is made after the
- * mounts, through the container's root, and each end is checked to be what it should (CVE-2025-52565).
+ * mounts, through the container's root, and only if that is a devpts (CVE-2025-52565).
  */
-import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
-import { makeDev, needsDev } from "./devices.ts";
+import { needsDev } from "./devices.ts";
 import { type Slot, Struct } from "./program.ts";
 import { moveMount, openHow } from "./rootfs.ts";
 
@@ -24,20 +24,14 @@ export function compileTerminal(c: Context): void {
   const master = slots.take("pty master");
   const peer = slots.take("pty");
   part.at("terminal", "process.terminal");
-  const how = openHow(abi.O_RDWR | abi.O_NOCTTY, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
-  part.op(abi.SYS_openat2, [c.root, "/dev/pts/ptmx", how, how.size], {
-    slot: master,
-    about: "cannot open /dev/pts/ptmx for the terminal",
-    hint: "process.terminal needs a mount of type devpts at /dev/pts",
-  });
-  checkPtmx(c, master);
+  openMaster(c, master);
   part.op(abi.SYS_ioctl, [master, abi.TIOCSPTLCK, new Struct(4, "int")], { about: "cannot unlock the pty" });
   part.op(abi.SYS_ioctl, [master, abi.TIOCGPTPEER, abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC], {
     slot: peer,
     about: "cannot open the pty's other end",
   });
   compileSize(c, peer);
-  if (needsDev(c)) bindConsole(c, peer);
+  if (c.namespace("mount") && needsDev(c)) bindConsole(c, peer);
   const name = new TextEncoder().encode("/dev/ptmx");
   part.at("terminal", "process.terminal");
   part.op(abi.BUNC_OP_SENDFD, [socket, master, name, name.length], {
@@ -52,20 +46,29 @@ export function compileTerminal(c: Context): void {
   slots.give(master, peer);
 }
 
-/** /dev/pts/ptmx must be device 5:2 on a devpts, whatever the image put in its place. */
-function checkPtmx(c: Context, master: Slot): void {
+/**
+ * Opens ptmx of what must be a devpts: there the kernel makes it, and nobody else can. Anything else that the image has
+ * in its place is not even opened.
+ */
+function openMaster(c: Context, master: Slot): void {
   const { part, slots } = c;
-  const value = slots.take("kind of /dev/pts/ptmx");
-  const stat = new Struct(sizeof_.stat, "stat");
+  const about = "cannot open /dev/pts/ptmx for the terminal";
+  const hint = "process.terminal needs a mount of type devpts at /dev/pts";
+  const pts = slots.take("/dev/pts");
+  const kind = slots.take("file system of /dev/pts");
   const statfs = new Struct(120, "statfs");
-  const about = "/dev/pts/ptmx of the container is not the pty multiplexer";
-  part.op(abi.SYS_newfstatat, [master, "", stat, abi.AT_EMPTY_PATH]);
-  part.op(abi.BUNC_OP_LOAD, [stat.at(stat_.st_rdev), 8], { slot: value });
-  part.op(abi.BUNC_OP_EXPECT, [value, -1, makeDev(5, 2), abi.EPERM], { about });
-  part.op(abi.SYS_fstatfs, [master, statfs]);
-  part.op(abi.BUNC_OP_LOAD, [statfs, 8], { slot: value });
-  part.op(abi.BUNC_OP_EXPECT, [value, -1, abi.DEVPTS_SUPER_MAGIC, abi.EPERM], { about });
-  slots.give(value);
+  const directory = openHow(abi.O_PATH | abi.O_DIRECTORY, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
+  part.op(abi.SYS_openat2, [c.root, "/dev/pts", directory, directory.size], { slot: pts, about, hint });
+  part.op(abi.SYS_fstatfs, [pts, statfs], { about });
+  part.op(abi.BUNC_OP_LOAD, [statfs, 8], { slot: kind });
+  part.op(abi.BUNC_OP_EXPECT, [kind, -1, abi.DEVPTS_SUPER_MAGIC, abi.EPERM], {
+    about: "/dev/pts/ptmx of the container is not the pty multiplexer",
+    hint,
+  });
+  const how = openHow(abi.O_RDWR | abi.O_NOCTTY, abi.RESOLVE_NO_SYMLINKS | abi.RESOLVE_NO_XDEV);
+  part.op(abi.SYS_openat2, [pts, "ptmx", how, how.size], { slot: master, about });
+  part.op(abi.SYS_close, [pts]);
+  slots.give(pts, kind);
 }
 
 /** The size of the terminal is consoleSize; whoever gets the master may change it. */
@@ -79,7 +82,10 @@ function compileSize(c: Context, peer: Slot): void {
   c.part.op(abi.SYS_ioctl, [peer, abi.TIOCSWINSZ, winsize], { about: "cannot set the size of the terminal" });
 }
 
-/** The pty over /dev/console. The file is made without following a link, so a hostile /dev cannot place it elsewhere. */
+/**
+ * The pty over /dev/console. The file is made without following a link, so a hostile /dev cannot place it elsewhere; what
+ * is there already is covered and never opened, as it may be a device of the image's choice.
+ */
 function bindConsole(c: Context, peer: Slot): void {
   const { part, slots } = c;
   const dev = slots.take("/dev");
@@ -87,16 +93,15 @@ function bindConsole(c: Context, peer: Slot): void {
   const tree = slots.take("pty mount");
   const how = openHow(abi.O_PATH | abi.O_DIRECTORY);
   part.op(abi.SYS_openat2, [c.root, "/dev", how, how.size], { slot: dev, about: "cannot open /dev" });
-  part.op(
-    abi.SYS_openat,
-    [
-      dev,
-      "console",
-      abi.O_RDONLY | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_NOCTTY | abi.O_NONBLOCK | abi.O_CLOEXEC,
-      0o666,
-    ],
-    { slot: file, about: "cannot make /dev/console" },
-  );
+  part.op(abi.SYS_mknodat, [dev, "console", abi.S_IFREG | 0o666, 0], {
+    tolerate: [[abi.EEXIST, 0]],
+    about: "cannot make /dev/console",
+  });
+  const reach = openHow(abi.O_PATH, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
+  part.op(abi.SYS_openat2, [dev, "console", reach, reach.size], {
+    slot: file,
+    about: "cannot open /dev/console",
+  });
   part.op(abi.SYS_open_tree, [peer, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH], {
     slot: tree,
     about: "cannot bind the pty over /dev/console",

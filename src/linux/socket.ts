@@ -11,8 +11,8 @@ function address(path: string): Uint8Array {
   const bytes = bytesOf(path);
   const out = new Uint8Array(2 + PATH_MAX);
   new DataView(out.buffer).setUint16(0, abi.AF_UNIX, true);
-  out.set(bytes.subarray(0, PATH_MAX - 1), 2);
-  return out.subarray(0, 2 + Math.min(bytes.length, PATH_MAX - 1) + 1);
+  out.set(bytes, 2);
+  return out.subarray(0, 2 + bytes.length + 1);
 }
 
 /**
@@ -32,8 +32,15 @@ export function connectUnix(path: string): number {
     dir = sys(abi.SYS_openat, abi.AT_FDCWD, path.slice(0, slash) || "/", flags, 0);
     reachable = `/proc/self/fd/${dir}/${path.slice(slash + 1)}`;
   }
-  const where = address(reachable);
-  const result = dir < 0 && reachable !== path ? dir : sys(abi.SYS_connect, sock, where, where.length);
+  let result: number;
+  if (reachable !== path && dir < 0) {
+    result = dir;
+  } else if (bytesOf(reachable).length >= PATH_MAX) {
+    result = -abi.ENAMETOOLONG;
+  } else {
+    const where = address(reachable);
+    result = sys(abi.SYS_connect, sock, where, where.length);
+  }
   closeFd(dir);
   if (result < 0) {
     closeFd(sock);

@@ -6,31 +6,25 @@ import { loadBundle } from "../bundle/load.ts";
 import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
-import {
-  type HostFacts,
-  type InheritedFd,
-  type LaunchSettings,
-  type SentPart,
-  Stage,
-} from "../launch/context.ts";
-import { cloneFlag } from "../launch/namespaces.ts";
+import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
 import type { Part } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
-import { sys, text } from "../linux/lib.ts";
+import { sys } from "../linux/lib.ts";
 import { closeFd, startTime } from "../linux/process.ts";
-import { connectUnix } from "../linux/socket.ts";
-import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
+import type { Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { hookStateJson } from "./hook-state.ts";
+import { callersNofile, descriptorName, hostFacts, innerPid } from "./host-facts.ts";
 import { Init } from "./init-channel.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
+import { type Extras, loadExtras } from "./launch-extras.ts";
+import { type FdSources, openInheritedFds } from "./launch-fds.ts";
 import { removeStateDir } from "./remove.ts";
 import { claimText, type State, withProcess } from "./state.ts";
 import { timestamp } from "./status.ts";
-import { createStateDir, openDirectory, type StateDir } from "./store.ts";
-import type { TreeOpener } from "./trees.ts";
+import { createStateDir, type StateDir } from "./store.ts";
 import type { LaunchOptions } from "./types.ts";
 
 /** What the command wants beyond the options both share. */
@@ -43,12 +37,6 @@ export interface LaunchMode {
   consoleFd?: number;
   /** Called when all is set up and nothing of the user's runs yet. */
   beforeExec?: () => Promise<void>;
-}
-
-/** Which descriptor of the parent each inherited one comes from; those in `owned` are closed after the spawn. */
-interface OpenedFds {
-  fds: number[];
-  owned: number[];
 }
 
 /** A container on its way up; `spec` is the validated config.json. */
@@ -118,7 +106,7 @@ export class Launcher {
       enterCgroup: undefined,
       netDevices: extras.netDevices,
     };
-    this.host = hostFacts(spec, options, this.cgroup);
+    this.host = hostFacts(spec, options.noPivot, this.cgroup.layout);
   }
 
   /** Brings init up to the last part of its program, which is compiled but not yet sent. */
@@ -138,7 +126,8 @@ export class Launcher {
     this.settings.enterCgroup = this.cgroup.enter;
     this.launch = new Launch(this.spec, this.settings, this.host);
     const { plan } = this.launch;
-    const opened = plan.fds.length > 1 ? await this.openFds(plan.fds) : { fds: [], owned: [] };
+    const opened =
+      plan.fds.length > 1 ? await openInheritedFds(plan.fds, this.sources()) : { fds: [], owned: [] };
     try {
       const pidns = plan.birth.pidns;
       const pidnsAt = plan.fds.findIndex((fd) => fd.name === pidns) - 1;
@@ -246,47 +235,9 @@ export class Launcher {
     this.dir.makeFifo(hostId(0, this.spec.linux?.uidMappings), hostId(0, this.spec.linux?.gidMappings));
   }
 
-  private async openFds(wanted: readonly InheritedFd[]): Promise<OpenedFds> {
-    const opened: OpenedFds = { fds: [], owned: [] };
-    let trees: TreeOpener | undefined;
-    try {
-      for (const fd of wanted.slice(1)) {
-        const { from } = fd;
-        if (from.kind === "console-socket" && this.mode.consoleFd !== undefined) {
-          opened.fds.push(this.mode.consoleFd);
-          continue;
-        }
-        if (from.kind === "tree") trees ??= new (await import("./trees.ts")).TreeOpener(this.spec, this.euid);
-        const number = from.kind === "tree" ? trees!.open(from) : this.openFd(from);
-        opened.fds.push(number);
-        opened.owned.push(number);
-      }
-      return opened;
-    } catch (error) {
-      for (const fd of opened.owned) closeFd(fd);
-      throw error;
-    } finally {
-      trees?.close();
-    }
-  }
-
-  private openFd(from: Exclude<InheritedFd["from"], { kind: "tree" }>): number {
-    switch (from.kind) {
-      case "state-dir":
-        return openReadonlyTree(this.dir.path);
-      case "console-socket":
-        return connectUnix(this.fromBundle(this.options.consoleSocket!));
-      case "pidfd-socket":
-        return connectUnix(this.fromBundle(this.options.pidfdSocket!));
-      case "namespace":
-        return openNamespace(from.namespace.type, from.namespace.path!, from.path);
-      case "sync":
-        throw new Error("the socket is made by the spawn");
-    }
-  }
-
-  private fromBundle(path: string): string {
-    return path.startsWith("/") ? path : `${this.options.bundle}/${path}`;
+  private sources(): FdSources {
+    const { spec, options, euid, dir, mode } = this;
+    return { spec, options, stateDir: dir.path, consoleFd: mode.consoleFd, euid };
   }
 
   private async giveIds(): Promise<void> {
@@ -415,84 +366,6 @@ export class Launcher {
   }
 }
 
-/** Rarely needed parts of a launch, loaded only for bundles that ask for them. */
-interface Extras {
-  seccomp: LaunchSettings["seccomp"];
-  /** Descriptors from 3 on that the program inherits. */
-  preserve: number;
-  listenFds: number;
-  /** $NOTIFY_SOCKET of the caller, "" for none. */
-  notifySocket: string;
-  hookEnv: string[];
-  netDevices?: LaunchSettings["netDevices"];
-  moveDevices?: (pid: number) => void;
-}
-
-/** Loads what the bundle and the caller's environment ask for, and adds it to the spec. */
-async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: string): Promise<Extras> {
-  const env = process.env;
-  const extras: Extras = { seccomp: undefined, preserve: 0, listenFds: 0, notifySocket: "", hookEnv: [] };
-  if (options.preserveFds > 0 || env.LISTEN_FDS) {
-    const passed = (await import("./preserve.ts")).passedFds(options.preserveFds);
-    extras.preserve = passed.count;
-    extras.listenFds = passed.listenFds;
-    if (passed.env.length) spec.process!.env = [...(spec.process!.env ?? []), ...passed.env];
-  }
-  if (env.NOTIFY_SOCKET) {
-    const { addNotifyMount, makeNotifyDirectory } = await import("./notify.ts");
-    extras.notifySocket = env.NOTIFY_SOCKET;
-    makeNotifyDirectory(stateDir);
-    addNotifyMount(spec, stateDir);
-  }
-  const profile = spec.linux?.seccomp;
-  if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
-  if (spec.hooks) {
-    extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
-    // Hooks run in the bundle, as with runc.
-    sys(abi.SYS_chdir, options.bundle);
-  }
-  if (spec.linux?.netDevices) {
-    const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
-    const devices = findNetDevices(spec);
-    extras.netDevices = devices;
-    extras.moveDevices = (pid) => moveNetDevices(devices, pid);
-  }
-  return extras;
-}
-
-function hostFacts(spec: Spec, options: LaunchOptions, cgroup: LaunchCgroup): HostFacts {
-  return {
-    apparmor: spec.process?.apparmorProfile ? isOn("/sys/module/apparmor/parameters/enabled", "Y") : false,
-    selinux:
-      spec.process?.selinuxLabel || spec.linux?.mountLabel ? isOn("/sys/fs/selinux/enforce", "") : false,
-    fullProcMounts: options.noPivot ? fullProcMounts(spec.root!.path) : [],
-    cgroup: cgroup.layout,
-  };
-}
-
-/** Whether a file of the host exists and begins so. */
-function isOn(path: string, prefix: string): boolean {
-  const text = readText(path, 64);
-  return typeof text === "string" && text.startsWith(prefix);
-}
-
-/** Mount points of whole proc and sysfs file systems outside of the rootfs (see compileMove). */
-function fullProcMounts(rootfs: string): string[] {
-  const info = readText("/proc/self/mountinfo");
-  if (typeof info === "number") return [];
-  const found: string[] = [];
-  for (const line of info.split("\n")) {
-    const fields = line.split(" ");
-    const type = fields[fields.indexOf("-") + 1];
-    if (fields[3] === "/" && (type === "proc" || type === "sysfs") && !fields[4]!.startsWith(rootfs)) {
-      found.push(
-        fields[4]!.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))),
-      );
-    }
-  }
-  return found;
-}
-
 function checkTerminal(spec: Spec, { consoleSocket }: LaunchOptions, { detach }: LaunchMode): void {
   const terminal = spec.process?.terminal ?? false;
   if (detach && terminal && !consoleSocket) {
@@ -514,42 +387,6 @@ function startOpsOf(part: Part, first: number): ReturnType<typeof startOps> {
   return from === 0 ? [] : startOps(part.ops.slice(from), first + from);
 }
 
-/**
- * The state directory as a mount of its own, read-only: whoever gets hold of init's descriptor reaches the fifo (which
- * can be written to all the same) and nothing above.
- */
-function openReadonlyTree(path: string): number {
-  const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC;
-  const fd = sys(abi.SYS_open_tree, abi.AT_FDCWD, path, flags);
-  // An ordinary user may make no mounts; what init could reach by its descriptor, that user can anyway.
-  if (fd === -abi.EPERM) return openDirectory(path);
-  if (fd < 0) throw pathError("open_tree", path, fd);
-  const attr = new Uint8Array(32);
-  attr[0] = abi.MOUNT_ATTR_RDONLY | abi.MOUNT_ATTR_NOSUID;
-  // Before Linux 5.12 it stays writable; the descriptor is then as good as runc's.
-  sys(abi.SYS_mount_setattr, fd, "", abi.AT_EMPTY_PATH, attr, attr.length);
-  return fd;
-}
-
-/** Opens a namespace to join and checks that it is of the type the bundle says. */
-function openNamespace(type: LinuxNamespaceType, path: string, at: string): number {
-  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, abi.O_RDONLY | abi.O_CLOEXEC, 0);
-  if (fd < 0) {
-    const error = pathError("open", path, fd);
-    throw new BuncError(`cannot join the ${type} namespace: ${error.message}`, { ...error.fields, path: at });
-  }
-  const found = sys(abi.SYS_ioctl, fd, abi.NS_GET_NSTYPE);
-  if (found === cloneFlag(type)) return fd;
-  closeFd(fd);
-  throw new BuncError(
-    `cannot join the ${type} namespace: ${path} is ${found < 0 ? "no namespace" : "another type"}`,
-    {
-      code: "config",
-      path: at,
-    },
-  );
-}
-
 /** The id on the host that an id of the container is mapped to. */
 function hostId(
   id: number,
@@ -559,36 +396,6 @@ function hostId(
     if (id >= containerID && id < containerID + size) return hostID + id - containerID;
   }
   return id;
-}
-
-/** The pid that a process has in its own pid namespace: the last of NSpid (proc_pid_status(5)). */
-function innerPid(pid: number): number {
-  const status = readText(`/proc/${pid}/status`, 8192);
-  const line = typeof status === "string" ? /^NSpid:(.*)$/m.exec(status) : null;
-  return Number(line?.[1]?.trim().split(/\s+/).pop() ?? pid);
-}
-
-/**
- * RLIMIT_NOFILE as this process was given it. Bun raises its own soft limit to the hard one at start, and there is no way
- * back but the parent's: a parent with the same hard limit is taken to have passed on its soft one, too.
- */
-function callersNofile(): { soft: bigint; hard: bigint } | undefined {
-  const own = rlimit(0, abi.RLIMIT_NOFILE);
-  const parents = rlimit(sys(abi.SYS_getppid), abi.RLIMIT_NOFILE);
-  return own && parents && own.hard === parents.hard && own.soft !== parents.soft ? parents : undefined;
-}
-
-function rlimit(pid: number, resource: number): { soft: bigint; hard: bigint } | undefined {
-  const limit = new BigUint64Array(2);
-  if (sys(abi.SYS_prlimit64, pid, resource, 0, new Uint8Array(limit.buffer)) < 0) return undefined;
-  return { soft: limit[0]!, hard: limit[1]! };
-}
-
-/** What a standard descriptor is: "pipe:[12]", "/dev/null". */
-function descriptorName(fd: number): string {
-  const buffer = new Uint8Array(4096);
-  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/self/fd/${fd}`, buffer, buffer.length);
-  return n > 0 ? text(buffer.subarray(0, n)) : "";
 }
 
 function startError(error: unknown): unknown {

@@ -14,10 +14,12 @@ import {
 } from "./context.ts";
 import { compileDevices, compileNullStreams } from "./devices.ts";
 import { compileHooks } from "./hooks.ts";
+import { compileLookup, type Execve } from "./lookup.ts";
 import { compileMounts, compileReadonlyMounts, planTrees } from "./mounts.ts";
 import {
   type Birth,
   compileCgroupNamespace,
+  compileHiding,
   compileMountNamespaceJoin,
   compileNamespaces,
   compileTime,
@@ -29,11 +31,9 @@ import {
   compileIdentity,
   compileKeyring,
   compileLabels,
-  compileLookup,
   compileNames,
   compileSeccomp,
   compileSysctl,
-  type Execve,
 } from "./process.ts";
 import { Struct } from "./program.ts";
 import { compilePivot, compileReadonlyRoot, compileRoot, compileRootPropagation } from "./rootfs.ts";
@@ -87,9 +87,8 @@ function compileBody(c: Context): void {
     part.op(abi.SYS_setresgid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
     part.op(abi.SYS_setresuid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
   }
+  if (!c.namespace("user")?.path) compileHiding(c);
   part.at("process");
-  // Nobody in the container may look into init's memory or descriptors, now or at a later exec into it.
-  part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
   part.op(abi.SYS_umask, [0]);
   compileKeyring(c);
   if (!c.namespace("user")) c.settings.enterCgroup?.(c.part);

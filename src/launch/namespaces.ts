@@ -85,6 +85,7 @@ export function compileNamespaces(c: Context): SentPart[] {
   const user = c.namespace("user");
   // In another user namespace init has no rights on cgroups any more.
   if (user) c.settings.enterCgroup?.(c.part);
+  if (user?.path) compileHiding(c);
   join(c, "user");
   // Before a new user namespace is made: these belong to that of the host.
   for (const type of ["ipc", "uts", "network"] as const) join(c, type);
@@ -102,6 +103,16 @@ export function compileNamespaces(c: Context): SentPart[] {
   c.part.at("namespaces");
   sent.push(c.endPart(Stage.namespaces));
   return sent;
+}
+
+/**
+ * Nobody in the container may look into init's memory or descriptors, now or at a later exec into it. Root of a user
+ * namespace could do so from the moment init joins it, and reach the host through /proc/PID/root, so it comes first then;
+ * else only when a new user namespace has its ids, as newuidmap wants to see in /proc whose process it is.
+ */
+export function compileHiding(c: Context): void {
+  c.part.at("process").op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0], { about: "cannot hide init" });
+  c.part.at("namespaces");
 }
 
 function compileUnshare(c: Context): void {

@@ -1,14 +1,12 @@
 /**
  * The process: identity, limits and rights of the user's program, and its execve. The order is runc's: what needs
- * rights comes first, then they are dropped, then the program is looked up, so that a missing one fails at create.
+ * rights comes first, then they are dropped.
  */
-import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { capMask, capSet, capsetArgs } from "./capabilities.ts";
 import type { Context } from "./context.ts";
-import { type Arg, type Slot, Struct } from "./program.ts";
+import { type Slot, Struct } from "./program.ts";
 
-const HOME_SIZE = 1024;
 const IOPRIO_CLASS: Readonly<Record<string, number>> = {
   IOPRIO_CLASS_RT: 1,
   IOPRIO_CLASS_BE: 2,
@@ -379,73 +377,4 @@ export function compileSeccomp(c: Context): Slot | undefined {
   if (seccomp.listener) return listener;
   c.slots.give(listener);
   return undefined;
-}
-
-/** What execve gets: the program's path, found now, its arguments and its environment. */
-export interface Execve {
-  args: readonly Arg[];
-  /** The environment, HOME included. */
-  env: readonly (string | Uint8Array)[];
-}
-
-/** HOME and the look-up of the program: both as the program's user, and before init waits to be started. */
-export function compileLookup(c: Context): Execve {
-  const { part, process } = c;
-  const args = process.args ?? [];
-  const env = cleanEnv(process.env ?? []);
-  const pointers: (string | Uint8Array)[] = [...env.list];
-  if (!env.home) {
-    const home = new Uint8Array(HOME_SIZE);
-    part.at("process", "process.env");
-    part.op(abi.BUNC_OP_HOME, ["/etc/passwd", process.user.uid, home, HOME_SIZE]);
-    pointers.push(home);
-  }
-  const found = c.slots.take("path of the program");
-  const name = args[0]!;
-  part.at("process", "process.args[0]");
-  part.op(abi.BUNC_OP_LOOKPATH, [candidates(name, env.path)], {
-    slot: found,
-    about: `exec: ${JSON.stringify(name)}`,
-  });
-  return { args: [found, pointerArray(args, "argv"), pointerArray(pointers, "envp")], env: pointers };
-}
-
-/** The places where execvp would look, each ended by NUL. Relative directories of PATH are passed over, as in Go. */
-function candidates(name: string, path: string): Uint8Array {
-  const list = name.includes("/")
-    ? [name]
-    : path
-        .split(":")
-        .filter((dir) => dir.startsWith("/"))
-        .map((dir) => `${dir}/${name}`);
-  return new TextEncoder().encode(`${list.map((place) => `${place}\0`).join("")}\0`);
-}
-
-/** The last of several entries of one name counts; an empty HOME is none. */
-function cleanEnv(env: readonly string[]): { list: string[]; home: boolean; path: string } {
-  const byName = new Map<string, string>();
-  for (const entry of env) {
-    const equals = entry.indexOf("=");
-    if (equals <= 0 || entry.includes("\0")) {
-      const what =
-        equals < 0 ? "missing '='" : equals === 0 ? "name cannot be empty" : "contains nul byte (\\x00)";
-      throw new BuncError(`invalid environment variable: ${what}`, { code: "config", path: "process.env" });
-    }
-    const name = entry.slice(0, equals);
-    byName.delete(name);
-    byName.set(name, entry);
-  }
-  if (byName.get("HOME") === "HOME=") byName.delete("HOME");
-  return {
-    list: [...byName.values()],
-    home: byName.has("HOME"),
-    path: byName.get("PATH")?.slice(5) ?? "",
-  };
-}
-
-/** An array of pointers, ended by NULL. */
-function pointerArray(items: readonly (string | Uint8Array)[], name: string): Struct {
-  const array = new Struct((items.length + 1) * 8, name);
-  for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);
-  return array;
 }

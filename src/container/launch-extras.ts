@@ -1,0 +1,51 @@
+/** Rarely needed parts of a launch, loaded only for bundles and callers that ask for them. */
+import type { LaunchSettings } from "../launch/context.ts";
+import { abi } from "../linux/abi.gen.ts";
+import { sys } from "../linux/lib.ts";
+import type { Spec } from "../oci/config.ts";
+import type { LaunchOptions } from "./types.ts";
+
+/** What they come to. */
+export interface Extras {
+  seccomp: LaunchSettings["seccomp"];
+  /** Descriptors from 3 on that the program inherits. */
+  preserve: number;
+  listenFds: number;
+  /** $NOTIFY_SOCKET of the caller, "" for none. */
+  notifySocket: string;
+  hookEnv: string[];
+  netDevices?: LaunchSettings["netDevices"];
+  moveDevices?: (pid: number) => void;
+}
+
+/** Loads what the bundle and the caller's environment ask for, and adds it to the spec. */
+export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: string): Promise<Extras> {
+  const env = process.env;
+  const extras: Extras = { seccomp: undefined, preserve: 0, listenFds: 0, notifySocket: "", hookEnv: [] };
+  if (options.preserveFds > 0 || env.LISTEN_FDS) {
+    const passed = (await import("./preserve.ts")).passedFds(options.preserveFds);
+    extras.preserve = passed.count;
+    extras.listenFds = passed.listenFds;
+    if (passed.env.length) spec.process!.env = [...(spec.process!.env ?? []), ...passed.env];
+  }
+  if (env.NOTIFY_SOCKET) {
+    const { addNotifyMount, makeNotifyDirectory } = await import("./notify.ts");
+    extras.notifySocket = env.NOTIFY_SOCKET;
+    makeNotifyDirectory(stateDir);
+    addNotifyMount(spec, stateDir);
+  }
+  const profile = spec.linux?.seccomp;
+  if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
+  if (spec.hooks) {
+    extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+    // Hooks run in the bundle, as with runc.
+    sys(abi.SYS_chdir, options.bundle);
+  }
+  if (spec.linux?.netDevices) {
+    const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
+    const devices = findNetDevices(spec);
+    extras.netDevices = devices;
+    extras.moveDevices = (pid) => moveNetDevices(devices, pid);
+  }
+  return extras;
+}

@@ -7,11 +7,13 @@ import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
-import type { Part } from "../launch/program.ts";
+import { encodePart } from "../launch/encode.ts";
+import { Part } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import { closeFd, startTime } from "../linux/process.ts";
+import { closeFd, startTime, waitChild } from "../linux/process.ts";
+import { HostState } from "../linux/run-part.ts";
 import type { Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
@@ -177,7 +179,8 @@ export class Launcher {
       init.send(sent.part);
       if (sent.stage === Stage.last) {
         // The whole state takes longer to make than init takes to get to the program.
-        this.saveState(startOpsOf(sent.part, init.program.length - sent.part.ops.length));
+        if (this.mode.waitForStart)
+          this.saveState(startOpsOf(sent.part, init.program.length - sent.part.ops.length));
         break;
       }
       const next = rest.next().value!;
@@ -224,10 +227,11 @@ export class Launcher {
 
   /** An init that was killed before execve (out of memory) closes its socket too; its name tells it apart. */
   private checkAlive(): void {
-    const comm = readText(`/proc/${this.init!.pid}/comm`, 64);
-    const stat = readText(`/proc/${this.init!.pid}/stat`, 4096);
-    const dead = typeof stat === "number" || stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
-    if (dead && typeof comm === "string" && comm.trim() === "bunc:[init]") throw this.deathError();
+    const { pid, pidfd } = this.init!;
+    const exit = waitChild(pidfd, abi.WNOHANG | abi.WNOWAIT);
+    if (!exit?.signal) return;
+    const comm = readText(`/proc/${pid}/comm`, 64);
+    if (typeof comm === "string" && comm.trim() === "bunc:[init]") throw this.deathError();
   }
 
   /** The exec fifo: init opens it for writing once it waits, so it belongs to root of the container. */
@@ -290,11 +294,13 @@ export class Launcher {
     const { paths: cgroupPaths } = this.cgroup;
     if (init) this.started = startTime(init.pid);
     const known = init ? { init: { pid: init.pid, start: this.started } } : {};
-    this.dir.saveText(claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...known }));
+    const text = claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...known });
+    if (init) this.dir.saveText(text);
+    else this.dir.claim(text);
   }
 
-  /** Writes state.json when init is there. */
-  private saveState(ops: ReturnType<typeof startOps> = []): void {
+  /** Writes the whole state.json, when init is there. `run` leaves it out for a program that has ended already. */
+  saveState(ops: ReturnType<typeof startOps> = []): void {
     this.state ??= buildState(this.spec, {
       id: this.options.id,
       bundle: this.options.bundle,
@@ -330,6 +336,29 @@ export class Launcher {
     this.cgroup.undo();
     await this.runPoststop();
     this.removeDir();
+  }
+
+  /**
+   * Compiles, while the container runs, what usually is all of its removal: empty cgroups, one file, one directory. The
+   * answer executes it and says whether that was all; if not, `remove` does the rest.
+   */
+  prepareRemoval(): () => boolean {
+    if (this.spec.hooks?.poststop?.length || this.extras.notifySocket) return () => false;
+    const part = new Part().at("state");
+    part.op(abi.SYS_flock, [this.dir.fd, abi.LOCK_EX | abi.LOCK_NB]);
+    const seen: string[] = [];
+    const { paths } = this.cgroup;
+    for (const name in paths) {
+      const path = paths[name]!;
+      if (seen.includes(path)) continue;
+      seen.push(path);
+      part.op(abi.SYS_unlinkat, [abi.AT_FDCWD, path, abi.AT_REMOVEDIR], { tolerate: [[abi.ENOENT, 0]] });
+    }
+    part.op(abi.SYS_unlinkat, [this.dir.fd, "state.json", 0]);
+    part.op(abi.SYS_unlinkat, [abi.AT_FDCWD, this.dir.path, abi.AT_REMOVEDIR]);
+    const bytes = encodePart(part.ops, { first: 0 });
+    const state = new HostState().bytes;
+    return () => sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state) === 0;
   }
 
   /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */

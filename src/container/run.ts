@@ -6,9 +6,13 @@ import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
 import { Launcher } from "./launcher.ts";
 import type { NotifySocket } from "./notify.ts";
+import { poll } from "./status.ts";
 import { Signals, supervise } from "./supervise.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
 import type { RunOptions } from "./types.ts";
+
+/** How long a program may run before what is kept on disk for other commands is complete. */
+const SHORT_MILLISECONDS = 1;
 
 /**
  * Runs a container; gives the exit code for the caller: the program's, 128+n for a signal, 0 when detached.
@@ -41,6 +45,7 @@ export async function runContainer(options: RunOptions): Promise<number> {
     launcher.writePidFile();
     await runPoststart(launcher);
     if (signals) return await foreground(launcher, options, signals, relay, notify);
+    launcher.saveState();
     if (notify) waitNotified(notify, launcher);
     return 0;
   } catch (error) {
@@ -58,6 +63,9 @@ async function foreground(
   notify: NotifySocket | undefined,
 ): Promise<number> {
   let exit: { code: number; signal: number };
+  const removeAll = launcher.prepareRemoval();
+  // The short record will do for a program that is over by now.
+  if (options.keep || !poll([launcher.init!.pidfd], SHORT_MILLISECONDS)[0]) launcher.saveState();
   try {
     const watched = notify?.watch(process.pid, (error) => options.log.error(renderError(error)));
     exit = supervise(launcher.init!.pidfd, signals, relay, watched);
@@ -66,7 +74,7 @@ async function foreground(
   } finally {
     relay?.close();
   }
-  if (!options.keep) await launcher.remove();
+  if (!options.keep && !removeAll()) await launcher.remove();
   notify?.close();
   return exit.signal ? 128 + exit.signal : exit.code;
 }

@@ -4,7 +4,7 @@
  */
 import { BuncError } from "../errors.ts";
 import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
-import { pathError, readBytes, writeAtomic } from "../linux/file.ts";
+import { pathError, readBytes, writeAtomic, writeNew } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { isWholeHead, parseState, parseSummary, type State, type Summary, stateText } from "./state.ts";
@@ -250,6 +250,13 @@ export class StateDir {
   saveText(content: string): void {
     const file = `${this.path}/${STATE}`;
     const result = writeAtomic(file, content, 0o600);
+    if (result < 0) throw pathError("write", file, result);
+  }
+
+  /** The first text of a directory that is new: there is nothing to replace. */
+  claim(content: string): void {
+    const file = `${this.path}/${STATE}`;
+    const result = writeNew(file, content, 0o600);
     if (result < 0) throw pathError("write", file, result);
   }
 

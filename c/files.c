@@ -143,7 +143,13 @@ static long copy_open(int from_dir, int to_dir, const char *name, const struct s
 			 O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (is_dir ? O_DIRECTORY : 0), 0);
 	if (from < 0)
 		return from;
-	long r = is_dir ? sys3(__NR_mkdirat, to_dir, name, 0700) : 0;
+	/* A device that has been put in a file's place meanwhile may have no end. */
+	struct stat now;
+	long r = sys4(__NR_newfstatat, from, "", &now, AT_EMPTY_PATH);
+	if (r == 0 && (now.st_mode ^ st->st_mode) & S_IFMT)
+		r = -ESTALE;
+	if (r == 0 && is_dir)
+		r = sys3(__NR_mkdirat, to_dir, name, 0700);
 	long to = r < 0 && r != -EEXIST ? r
 					: sys4(__NR_openat, to_dir, name,
 					       is_dir ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC

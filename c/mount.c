@@ -263,15 +263,21 @@ long bunc_set_attributes(int root, const char *path, uint64_t set, uint64_t clea
 	return r;
 }
 
-/* The host's node over an empty file: in a user namespace none can be made. */
+/*
+ * The host's node over an empty file: in a user namespace none can be made. What is there already is covered
+ * and never opened, as it may be a device of the image's choice.
+ */
 static long bind_device(struct bunc_state *state, int dir, const char *name, const char *host)
 {
-	long flags = O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-	long file = step(state, __NR_openat, 0, sys4(__NR_openat, dir, name, flags, 0666));
+	long r = step(state, __NR_mknodat, 0, sys4(__NR_mknodat, dir, name, S_IFREG | 0666, 0));
+	if (r < 0 && r != -EEXIST)
+		return r;
+	long file = step(state, __NR_openat, 0, open_below(dir, name, O_PATH, RESOLVE_NO_SYMLINKS));
 	if (file < 0)
 		return file;
-	flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW;
-	long tree = step(state, __NR_open_tree, 0, sys3(__NR_open_tree, AT_FDCWD, host, flags)), r = tree;
+	long flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW;
+	long tree = step(state, __NR_open_tree, 0, sys3(__NR_open_tree, AT_FDCWD, host, flags));
+	r = tree;
 	if (r >= 0)
 		r = step(state, __NR_move_mount, 0, sys5(__NR_move_mount, tree, "", file, "", MOVE_EMPTY));
 	close_fd(tree);
@@ -373,6 +379,15 @@ long bunc_readonly(struct bunc_state *state, int root, const char *path)
 	return r;
 }
 
+static long open_null(int root, uint64_t flags)
+{
+	long fd = open_below(root, "/dev/null", flags, RESOLVE_NO_SYMLINKS);
+	if (fd < 0 || is_null((int)fd))
+		return fd;
+	close_fd(fd);
+	return -EPERM;
+}
+
 /* Standard streams that are the host's null device become the container's. */
 long bunc_null_streams(int root)
 {
@@ -381,14 +396,13 @@ long bunc_null_streams(int root)
 		if (!is_null(fd))
 			continue;
 		if (none < 0) {
-			none = open_below(root, "/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK,
-					  RESOLVE_NO_SYMLINKS);
+			/* First without opening it: that alone does something to other devices. */
+			none = open_null(root, O_PATH);
+			close_fd(none);
+			if (none >= 0)
+				none = open_null(root, O_RDWR | O_NOCTTY | O_NONBLOCK);
 			if (none < 0)
 				return none;
-			if (!is_null((int)none)) {
-				close_fd(none);
-				return -EPERM;
-			}
 			sys3(__NR_fcntl, none, F_SETFL, O_RDWR);
 		}
 		sys3(__NR_dup3, none, fd, 0);

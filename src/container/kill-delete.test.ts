@@ -207,9 +207,13 @@ describe("delete of what a killed create left", () => {
     expect(readdirSync(life.root)).toEqual([]);
   });
 
-  test("temporary files and a fifo, but no state", async () => {
+  test.each([
+    ["no state", undefined],
+    ["a state that has not been written", ""],
+  ])("temporary files and a fifo, but %s", async (_, text) => {
     const life = fresh();
     const dir = createStateDir(life.root, "x");
+    if (text !== undefined) writeFileSync(join(dir.path, "state.json"), text);
     dir.makeFifo(process.getuid!(), process.getgid!());
     writeFileSync(join(dir.path, ".state.json"), '{"bunc":');
     dir.close();
@@ -218,7 +222,7 @@ describe("delete of what a killed create left", () => {
     expect(life.cgroups.calls).toEqual([]);
   });
 
-  test.each(["", "{", "null", "\0\0\0", '{"id":"x"}'])("a state that is %j", async (text) => {
+  test.each(["{", "null", "\0\0\0", '{"id":"x"}'])("a state that is %j", async (text) => {
     const life = fresh();
     mkdirSync(join(life.root, "x"), { recursive: true });
     writeFileSync(join(life.root, "x", "state.json"), text);

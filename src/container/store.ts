@@ -80,6 +80,8 @@ export function summaryAt(dir: number, name: string, path: string): Summary {
   head ??= new Uint8Array(HEAD_SIZE);
   const n = sys(abi.BUNC_CALL_READ_FILE, dir, name, head, HEAD_SIZE);
   if (n < 0) throw readError(path, n);
+  // Its create was killed, or is, between the two calls that make and write the first one: nothing else exists then.
+  if (n === 0) throw notFound(path);
   const start = text(head.subarray(0, n));
   const whole = n < HEAD_SIZE || isWholeHead(start) ? start : readWhole(dir, name, path);
   return parseSummary(whole, `${path}/${STATE}`);

@@ -112,7 +112,11 @@ export function fullBundle(rig: Rig): Walked {
     it.file("opt/data/file", "copied\n");
     config.mounts.push(
       { destination: "/opt/data", type: "tmpfs", source: "tmpfs", options: ["tmpcopyup", "ro", "nosuid"] },
-      { destination: "/etc/bound", source: join(it.bundle, "config.json"), options: ["bind", "ro", "rprivate"] },
+      {
+        destination: "/etc/bound",
+        source: join(it.bundle, "config.json"),
+        options: ["bind", "ro", "rprivate"],
+      },
     );
     config.linux.namespaces.push({ type: "cgroup" }, { type: "time" });
     Object.assign(config.linux, {

@@ -15,11 +15,18 @@ const EIO = 5;
 /** Whether the outcome is one that a caller can understand. */
 function expectReadable(what: string, { code, stderr, errors }: Outcome): void {
   expect([what, code === 0 || code === 1]).toEqual([what, true]);
-  expect([what, stderr]).not.toEqual([what, expect.stringMatching(/TypeError|undefined|is not a|NaN|\n.*\n/)]);
+  expect([what, stderr]).not.toEqual([
+    what,
+    expect.stringMatching(/TypeError|undefined|is not a|NaN|\n.*\n/),
+  ]);
   if (code !== 0) expect([what, errors.length + (stderr ? 1 : 0)]).not.toEqual([what, 0]);
 }
 
-const bundles = { "the default spec": defaultBundle, "a terminal and hooks": terminalBundle, "a user namespace": userBundle };
+const bundles = {
+  "the default spec": defaultBundle,
+  "a terminal and hooks": terminalBundle,
+  "a user namespace": userBundle,
+};
 
 for (const [name, make] of Object.entries(bundles)) {
   for (const command of ["run", "create"] as const) {

@@ -2,7 +2,14 @@
 // directory, temporary file or connection to the console socket is left.
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Rig, useRig } from "../rig/rig.ts";
-import { defaultBundle, fullBundle, joinedBundle, terminalBundle, userBundle, type Walked } from "./bundles.ts";
+import {
+  defaultBundle,
+  fullBundle,
+  joinedBundle,
+  terminalBundle,
+  userBundle,
+  type Walked,
+} from "./bundles.ts";
 import { ConsoleSocket } from "./console.ts";
 import { errnoFor, expectNamed, type Launch, type Operation, Walker } from "./walk.ts";
 
@@ -67,7 +74,8 @@ for (const [name, make] of Object.entries(bundles)) {
           const start = await walker.call(["start", container.id]);
           expect([fault(op), start.code]).toEqual([fault(op), 1]);
           // Until failures go to the fifo, nobody can be told why.
-          if (op.index <= told) expect(start.errors[0]).toMatch(/already dead|has stopped|failed at operation/);
+          if (op.index <= told)
+            expect(start.errors[0]).toMatch(/already dead|has stopped|failed at operation/);
           else expectNamed(op, start.errors[0]);
           const state = await container.state();
           expect([state.status, state.pid]).toEqual(["stopped", 0]);
@@ -87,3 +95,39 @@ for (const [name, make] of Object.entries(bundles)) {
     });
   });
 }
+
+test("the hooks of start and delete", async () => {
+  const { container } = terminalBundle(rig);
+  const socket = new ConsoleSocket(rig);
+  container.config.process.args = ["sleep", "60"];
+  container.write();
+  const hook = (kind: string, index: number): Operation => ({
+    side: "host",
+    index,
+    call: "hook",
+    phase: "hooks",
+    path: `hooks.${kind}[0]`,
+    about: `error running ${kind} hook #0`,
+    optional: false,
+  });
+  const flags = ["--console-socket", socket.path, "--bundle", container.bundle, container.id];
+  for (const op of [hook("poststart", 0), hook("poststop", 0)]) {
+    const isStart = op.path.startsWith("hooks.poststart");
+    const created = await walker.call(["create", ...flags]);
+    expect([created.code, created.errors]).toEqual([0, []]);
+    const started = await walker.call(["start", container.id], isStart ? fault(op) : "");
+    if (isStart) {
+      expect(started.code).toBe(1);
+      expectNamed(op, started.errors[0]);
+    } else {
+      expect([started.code, started.errors]).toEqual([0, []]);
+      expect((await walker.call(["kill", container.id, "KILL"])).code).toBe(0);
+    }
+    await container.waitFor("stopped");
+    const removed = await walker.call(["delete", container.id], isStart ? "" : fault(op));
+    expect([removed.code, removed.errors]).toEqual([0, []]);
+    if (!isStart) expectNamed(op, removed.warnings[0] ?? removed.stderr);
+    await walker.expectNothingLeft(op.path);
+    socket.expectClosed();
+  }
+});

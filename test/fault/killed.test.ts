@@ -28,7 +28,10 @@ for (const [name, make] of Object.entries(bundles)) {
       const { container } = walked;
       container.config.process.args = ["sleep", "60"];
       const socket = terminal ? new ConsoleSocket(rig) : undefined;
-      const flags = [...(socket ? ["--console-socket", socket.path] : []), ...(command === "run" ? ["--detach"] : [])];
+      const flags = [
+        ...(socket ? ["--console-socket", socket.path] : []),
+        ...(command === "run" ? ["--detach"] : []),
+      ];
       const launch: Launch = { ...walked, command, flags };
       const { calls } = await walker.list(launch);
       expect(calls.length).toBeGreaterThan(30);
@@ -54,14 +57,20 @@ test("while init runs a hook, which ends with it", async () => {
     if (shared) container.config.linux.namespaces = [{ type: "mount" }, { type: "uts" }];
     container.write();
     const args = [faulty, "--root", rig.scratch.root, "create", "--bundle", container.bundle, container.id];
-    const child = Bun.spawn(args, { env: rig.env, cwd: rig.scratch.dir, stdio: ["ignore", "ignore", "ignore"] });
+    const child = Bun.spawn(args, {
+      env: rig.env,
+      cwd: rig.scratch.dir,
+      stdio: ["ignore", "ignore", "ignore"],
+    });
     while (!existsSync(started) && child.exitCode === null) await Bun.sleep(2);
     expect(child.exitCode).toBeNull();
     child.kill("SIGKILL");
     await child.exited;
     const removed = await walker.call(["delete", "--force", container.id]);
     expect([removed.code, removed.errors, removed.warnings]).toEqual([0, [], []]);
-    await walker.expectNothingLeft(`killed in a hook; pid namespace ${shared ? "of the host" : "of its own"}`);
+    await walker.expectNothingLeft(
+      `killed in a hook; pid namespace ${shared ? "of the host" : "of its own"}`,
+    );
   }
 });
 
@@ -81,7 +90,11 @@ buncDescribe("at any moment", () => {
       container.write();
       const args = [runtime, "--root", rig.scratch.root, command, "--bundle", container.bundle, container.id];
       for (let delay = 0; delay < LAST; delay += STEP) {
-        const child = Bun.spawn(args, { env: rig.env, cwd: rig.scratch.dir, stdio: ["ignore", "ignore", "ignore"] });
+        const child = Bun.spawn(args, {
+          env: rig.env,
+          cwd: rig.scratch.dir,
+          stdio: ["ignore", "ignore", "ignore"],
+        });
         spin(delay);
         child.kill("SIGKILL");
         await child.exited;

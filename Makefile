@@ -111,16 +111,18 @@ build/bench-timer: test/bench/timer.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $<
 
+C_FORMATTED = c/*.c c/*.h test/rig/*.c test/rig/*.h test/bench/*.c test/unit-c/*.c test/integration/*.c
+
 test: deps
 	$(MAKE) lint test-unit test-integration test-fault
 
 lint: $(GEN) $(BUN)
-	clang-format --dry-run --Werror c/*.c c/*.h test/rig/*.c test/bench/*.c
+	clang-format --dry-run --Werror $(C_FORMATTED)
 	node_modules/.bin/biome check --error-on-warnings .
 	node_modules/.bin/tsc --noEmit -p .
 
 format:
-	clang-format -i c/*.c c/*.h test/rig/*.c test/bench/*.c
+	clang-format -i $(C_FORMATTED)
 	node_modules/.bin/biome check --write .
 
 test-unit: $(GEN) build/libbunc.so

@@ -36,7 +36,6 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
   for (const { part, stage } of first) {
     parts.push({ side: "init", part });
     if (stage === Stage.user) parent(parts, await idMaps(spec));
-    if (stage === Stage.namespaces) parent(parts, atNamespaces(spec));
   }
   let limited = false;
   for (const { part, stage } of launch.rest()) {
@@ -64,15 +63,6 @@ async function idMaps(spec: Spec): Promise<Part> {
     part.at("ids", `linux.${kind}Mappings`);
     writeProc(part, `${kind}_map`, mapText(spec.linux?.[`${kind}Mappings`] ?? []));
   }
-  return part;
-}
-
-/** What the parent does while init waits in all its new namespaces. */
-function atNamespaces(spec: Spec): Part {
-  const part = new Part();
-  const score = spec.process?.oomScoreAdj;
-  part.at("process", "process.oomScoreAdj");
-  if (score !== undefined) writeProc(part, "oom_score_adj", String(score));
   return part;
 }
 

@@ -94,10 +94,10 @@ describe("a bundle", () => {
     };
     const order = [
       "clone3(",
+      'write "100" to "/proc/self/oom_score_adj"',
       "unshare(CLONE_NEWUSER)",
       'write "0 100000 65536\\n" to "/proc/<pid of init>/uid_map"',
       "unshare(CLONE_NEWNS",
-      'write "100" to "/proc/<pid of init>/oom_score_adj"',
       'run hook "/pre"',
       'run hook "/create"',
       "pivot_root(",

@@ -1,7 +1,6 @@
 /**
  * stdout and stderr. stdout is written by write(2) until all is out: Bun.write keeps an offset of its own, which tears
- * holes into a file that several processes append to, and process.stdout adds 11 ms to a start. console.error is
- * complete, synchronous and hides errors.
+ * holes into a file that several processes append to, and process.stdout adds 11 ms to a start.
  */
 import { BuncError } from "../errors.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
@@ -21,6 +20,7 @@ export const output: Output = {
     });
   },
   stderr(line) {
-    console.error(line);
+    // console.error would colour it on a terminal. Nobody can be told that this fails.
+    writeAll(2, bytesOf(`${line}\n`));
   },
 };

@@ -10,7 +10,7 @@ import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../la
 import { encodePart } from "../launch/encode.ts";
 import { Part } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, readText, writeAtomic, writeExisting } from "../linux/file.ts";
+import { pathError, readText, writeAtomic } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, startTime, waitChild } from "../linux/process.ts";
 import { HostState } from "../linux/run-part.ts";
@@ -161,8 +161,6 @@ export class Launcher {
     // Compiled while init makes its namespaces.
     const first = rest.next().value!;
     if (ownPids) this.expect(Stage.namespaces);
-    const { oomScoreAdj } = this.spec.process!;
-    if (oomScoreAdj !== undefined) this.setOomScore(oomScoreAdj);
     this.extras.moveDevices?.(init.pid);
     await this.sendParts(first, rest);
   }
@@ -247,18 +245,6 @@ export class Launcher {
   private async giveIds(): Promise<void> {
     const { writeIdMaps } = await import("./ids.ts");
     writeIdMaps(this.init!.pid, this.spec.linux!, this.euid);
-  }
-
-  private setOomScore(score: number): void {
-    const path = `/proc/${this.init!.pid}/oom_score_adj`;
-    const result = writeExisting(path, String(score));
-    if (result >= 0) return;
-    const error = pathError("write", path, result);
-    throw new BuncError(`cannot set oomScoreAdj to ${score}: ${error.message}`, {
-      ...error.fields,
-      path: "process.oomScoreAdj",
-      hint: "lowering it needs CAP_SYS_RESOURCE",
-    });
   }
 
   /** prestart and createRuntime hooks: in the runtime's namespaces, while init waits before its change of root. */

@@ -81,6 +81,7 @@ export function compileNamespaces(c: Context): SentPart[] {
   c.part.at("namespaces");
   c.part.op(abi.BUNC_OP_RESET_SIGNALS, []);
   c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
+  compileOomScore(c);
   compileLabels(c);
   const user = c.namespace("user");
   // In another user namespace init has no rights on cgroups any more.
@@ -103,6 +104,19 @@ export function compileNamespaces(c: Context): SentPart[] {
   c.part.at("namespaces");
   sent.push(c.endPart(Stage.namespaces));
   return sent;
+}
+
+/** The score is written while /proc is the host's, and init may still write to its own files there. */
+function compileOomScore(c: Context): void {
+  const score = c.process.oomScoreAdj;
+  if (score === undefined) return;
+  const text = new TextEncoder().encode(String(score));
+  c.part.at("process", "process.oomScoreAdj");
+  c.part.op(
+    abi.BUNC_OP_WRITE_AT,
+    [abi.AT_FDCWD, "/proc/self/oom_score_adj", abi.O_WRONLY | abi.O_CLOEXEC, text, text.length],
+    { about: `cannot set oomScoreAdj to ${score}`, hint: "lowering it needs CAP_SYS_RESOURCE" },
+  );
 }
 
 /**

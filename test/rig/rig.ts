@@ -239,7 +239,8 @@ export class Rig {
 
   /** Names of the state directories below --root. What starts with a dot is no container's (bunc's cache of filters). */
   states(): string[] {
-    return entries(this.scratch.root).filter((name) => !name.startsWith(".seccomp-"));
+    // The cache of compiled filters, and its temporary file after a kill.
+    return entries(this.scratch.root).filter((name) => !/^\.\.?seccomp-/.test(name));
   }
 
   /** Everything of this rig that is still there, apart from its own directory. */

@@ -20,7 +20,7 @@ INIT_MAX := 32768
 # Small and in few segments: the library is written to a memfd and mapped at every start.
 LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none,-z,noseparate-code,--hash-style=gnu
 
-INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/clone.S
+INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/netlink.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 GEN := src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts

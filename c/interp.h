@@ -39,6 +39,7 @@ long bunc_mask(struct bunc_state *state, int root, const char *path, int empty);
 long bunc_readonly(struct bunc_state *state, int root, const char *path);
 long bunc_null_streams(int root);
 long bunc_own_streams(uint32_t uid);
+long bunc_netlink(struct bunc_state *state, int sock, const void *message, size_t size);
 
 /* The few string functions that are needed; gcc may call the first two on its own. */
 void *memcpy(void *to, const void *from, size_t size);

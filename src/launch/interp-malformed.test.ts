@@ -176,7 +176,7 @@ test("random corruption never crashes, and is answered as the format says", () =
 describe("under the sanitizers", () => {
   const dir = mkdtempSync(join(tmpdir(), "bunc-sanitize-"));
   const binary = join(dir, "sanitize");
-  const sources = ["interp.c", "mkpath.c", "mount.c", "hook.c", "files.c", "clone.S"].map(
+  const sources = ["interp.c", "mkpath.c", "mount.c", "hook.c", "files.c", "netlink.c", "clone.S"].map(
     (name) => `c/${name}`,
   );
   const flags = ["-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", "-fsanitize=address,undefined"];

@@ -6,11 +6,12 @@ import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { sleep, waitReady } from "../linux/wait.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { signalContainer } from "./kill.ts";
 import { removeStateDir } from "./remove.ts";
 import type { Summary } from "./state.ts";
-import { openProcess, statusOf, waitReady } from "./status.ts";
+import { openProcess, statusOf } from "./status.ts";
 import { openStateDir, type StateDir } from "./store.ts";
 import type { Status } from "./types.ts";
 
@@ -189,7 +190,7 @@ async function removeUnused(
     const others = pids.filter((pid) => executable(pid) && !doomed.includes(pid));
     if (result !== -abi.EBUSY || (others.length > 0 && doomed.length === 0)) break;
     for (const pid of doomed) killDoomed(pid);
-    await Bun.sleep(attempt === 0 ? 2 : 50);
+    await sleep(attempt === 0 ? 2 : 50);
   }
   warn(`not removed, as it may not be the container's: cgroup ${left.join(", ")}`);
 }
@@ -240,7 +241,7 @@ async function runPoststop(summary: Summary, warn: (message: string) => void): P
   const { fromLibcontainer, runHooks } = await import("./hooks.ts");
   const { id, bundle, annotations } = summary;
   const state = hookStateJson({ id, status: "stopped", bundle, annotations });
-  runHooks("poststop", summary.poststop.map(fromLibcontainer), state, {
+  await runHooks("poststop", summary.poststop.map(fromLibcontainer), state, {
     failed: (error) => warn(renderError(error)),
   });
 }

@@ -1,10 +1,10 @@
 /** Hooks that run in this process (runtime-spec config.md "POSIX-platform Hooks"); those of launch/hooks.ts run in init. */
 import { BuncError } from "../errors.ts";
-import { hookFailure } from "../launch/hook-failure.ts";
 import { hookAbout, hookStruct } from "../launch/hooks.ts";
 import { Part } from "../launch/program.ts";
-import { abi, bunc_state_ } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi.gen.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
+import { servesOthers } from "../linux/wait.ts";
 import type { Hook } from "../oci/config.ts";
 import type { HookName, LibcontainerHook } from "./libcontainer.ts";
 
@@ -40,31 +40,44 @@ export interface HookOptions {
 }
 
 /**
- * Runs hooks here, one after the other, each until it ends or its time is over.
+ * Runs hooks in the namespaces of this process, one after the other, each until it ends or its time is over.
  * @param stateJson what they get on stdin (`hookStateJson`)
+ * @returns a promise where an event loop must go on meanwhile (linux/wait.ts)
  * @throws BuncError (code "hook") in runc's words
  */
 export function runHooks(
   kind: HookName,
   hooks: readonly Hook[],
   stateJson: string,
-  { failed, state = new HostState() }: HookOptions = {},
-): void {
+  options: HookOptions = {},
+): void | Promise<void> {
   if (hooks.length === 0) return;
   const env = hookEnvironment();
-  for (let i = 0; i < hooks.length; i++) {
-    const hook = hooks[i]!;
-    const place = `hooks.${kind}[${i}]`;
-    const part = new Part().at("hooks", place);
+  const parts = hooks.map((hook, i) => {
+    const part = new Part().at("hooks", `hooks.${kind}[${i}]`);
     part.op(abi.BUNC_OP_HOOK, [hookStruct(hook, stateJson, env)], { about: hookAbout(kind, i) });
+    return part;
+  });
+  if (servesOthers()) return runApart(parts, options);
+  const { failed, state = new HostState() } = options;
+  for (const part of parts) {
     try {
       runPart(part, state);
     } catch (error) {
-      if (!(error instanceof BuncError)) throw error;
-      const errno = new DataView(state.bytes.buffer).getInt32(bunc_state_.error, true);
-      const failure = hookFailure(place, hook, errno, state.failure().text);
-      if (!failed) throw failure;
-      failed(failure);
+      if (!failed || !(error instanceof BuncError)) throw error;
+      failed(error);
+    }
+  }
+}
+
+async function runApart(parts: readonly Part[], { failed }: HookOptions): Promise<void> {
+  const { runPartApart } = await import("./hooks-apart.ts");
+  for (const part of parts) {
+    try {
+      await runPartApart(part);
+    } catch (error) {
+      if (!failed || !(error instanceof BuncError)) throw error;
+      failed(error);
     }
   }
 }

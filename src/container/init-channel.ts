@@ -9,6 +9,7 @@ import { faultOf } from "../linux/faults.ts";
 import { pathError, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, killChild, waitChild } from "../linux/process.ts";
+import { waitReady } from "../linux/wait.ts";
 
 const SPAWN = bunc_spawn_;
 const EVENT = bunc_event_;
@@ -104,6 +105,11 @@ export class Init {
       syscall: "write",
       errno: errnoName(-sent),
     });
+  }
+
+  /** Until init has told something, so that `next` does not block: for a process that serves others meanwhile. */
+  async told(): Promise<void> {
+    if (this.pending.length === 0) await waitReady([this.sock]);
   }
 
   /** Operations sent so far, by index. */

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
+import { restoreWaiting, waitInBackground } from "../linux/wait.rig.ts";
 import { failure, Life } from "./lifecycle.rig.ts";
 import { createStateDir, openStateDir } from "./store.ts";
 
@@ -14,6 +15,8 @@ const fresh = (): Life => {
 afterEach(async () => {
   for (const life of lives.splice(0)) await life.close();
 });
+
+restoreWaiting();
 
 describe("kill", () => {
   test("sends the signal to init, and only asks with 0", async () => {
@@ -185,6 +188,7 @@ describe("delete", () => {
     await life.children[0]!.exited;
     const dir = openStateDir(life.root, "x");
     dir.tryLock();
+    waitInBackground();
     const waiting = life.remove("x");
     await Bun.sleep(60);
     dir.close();

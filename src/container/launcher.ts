@@ -14,6 +14,7 @@ import { pathError, readText, writeAtomic } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, startTime, waitChild } from "../linux/process.ts";
 import { HostState } from "../linux/run-part.ts";
+import { servesOthers } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
@@ -149,18 +150,23 @@ export class Launcher {
     for (const { part, stage } of plan.first) {
       init.send(part);
       if (stage !== Stage.user) continue;
+      if (servesOthers()) await init.told();
       this.expect(Stage.user);
       await this.giveIds();
     }
     const rest = this.launch.rest();
     const ownPids = this.launch.context.isNew("pid");
     if (!ownPids) {
+      if (servesOthers()) await init.told();
       this.expect(Stage.namespaces);
       this.settings.innerPid = innerPid(init.pid);
     }
     // Compiled while init makes its namespaces.
     const first = rest.next().value!;
-    if (ownPids) this.expect(Stage.namespaces);
+    if (ownPids) {
+      if (servesOthers()) await init.told();
+      this.expect(Stage.namespaces);
+    }
     this.extras.moveDevices?.(init.pid);
     await this.sendParts(first, rest);
   }
@@ -185,6 +191,7 @@ export class Launcher {
       // Only a container that is on record may run anything of its user's.
       if (next.stage === Stage.last) this.claimState();
       if (sent.stage !== Stage.none) {
+        if (servesOthers()) await init.told();
         const { value } = this.expect(sent.stage);
         if (sent.stage === Stage.listener) await this.sendListener(value);
         else limit();
@@ -193,6 +200,7 @@ export class Launcher {
       }
       sent = next;
     }
+    if (servesOthers()) await init.told();
     if (this.mode.waitForStart) {
       this.expect(Stage.created);
       init.close();
@@ -252,8 +260,8 @@ export class Launcher {
     const { runHooks } = await import("./hooks.ts");
     const { prestart, createRuntime } = this.spec.hooks ?? {};
     const state = this.hookState("creating");
-    runHooks("prestart", prestart ?? [], state);
-    runHooks("createRuntime", createRuntime ?? [], state);
+    await runHooks("prestart", prestart ?? [], state);
+    await runHooks("createRuntime", createRuntime ?? [], state);
   }
 
   /** The state of this container, as hooks read it. */
@@ -375,7 +383,7 @@ export class Launcher {
     if (!poststop?.length) return;
     const { log } = this.options;
     const { runHooks } = await import("./hooks.ts");
-    runHooks("poststop", poststop, this.hookState("stopped"), {
+    await runHooks("poststop", poststop, this.hookState("stopped"), {
       failed: (error) => log.warn(renderError(error)),
     });
   }

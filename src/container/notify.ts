@@ -10,6 +10,7 @@ import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { bytesOf, sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { poll } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
 
 const DIRECTORY = "notify";
@@ -25,7 +26,6 @@ const AT_ONCE = 64;
 const PATH_MAX = 108;
 /** How long the host may take to have read what was sent, in seconds; as runc. */
 const BARRIER_SECONDS = 30;
-const POLLFD = 8;
 
 /**
  * Makes the directory that the container gets to see, in its state directory.
@@ -131,7 +131,7 @@ export class NotifySocket {
   waitReady(pidfd: number, mainPid: number): "ready" | "gone" {
     for (;;) {
       if (pidfd < 0) return this.drain(mainPid);
-      const [, ended] = poll([this.fd, pidfd], -1);
+      const [, ended] = poll([this.fd, pidfd], Number.POSITIVE_INFINITY);
       // What it said before its end counts.
       if (this.handle(mainPid) === "ready") return "ready";
       if (ended) return this.drain(mainPid);
@@ -233,21 +233,6 @@ function unixAddress(path: string): Uint8Array {
   address.set(name, 2);
   if (isAbstract) address[2] = 0;
   return address;
-}
-
-/** Waits until one of the descriptors can be read (or its other end is closed), at most so long; tells which. */
-function poll(fds: readonly number[], milliseconds: number): boolean[] {
-  const set = new DataView(new ArrayBuffer(fds.length * POLLFD));
-  for (let i = 0; i < fds.length; i++) {
-    set.setInt32(i * POLLFD, fds[i]!, true);
-    set.setInt16(i * POLLFD + 4, abi.POLLIN, true);
-  }
-  const time = new DataView(new ArrayBuffer(16));
-  time.setBigInt64(0, BigInt(Math.floor(milliseconds / 1000)), true);
-  time.setBigInt64(8, BigInt(Math.floor((milliseconds % 1000) * 1e6)), true);
-  const timeout = milliseconds < 0 ? 0 : new Uint8Array(time.buffer);
-  sys(abi.SYS_ppoll, new Uint8Array(set.buffer), fds.length, timeout, 0, 8);
-  return fds.map((_, i) => set.getInt16(i * POLLFD + 6, true) !== 0);
 }
 
 function notifyError(what: string, errno: number): BuncError {

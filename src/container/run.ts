@@ -4,9 +4,9 @@ import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
+import { poll } from "../linux/wait.ts";
 import { Launcher } from "./launcher.ts";
 import type { NotifySocket } from "./notify.ts";
-import { poll } from "./status.ts";
 import { Signals, supervise } from "./supervise.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
 import type { RunOptions } from "./types.ts";
@@ -115,5 +115,5 @@ async function runPoststart(launcher: Launcher): Promise<void> {
   const hooks = launcher.spec.hooks?.poststart;
   if (!hooks?.length) return;
   const { runHooks } = await import("./hooks.ts");
-  runHooks("poststart", hooks, launcher.hookState("running"));
+  await runHooks("poststart", hooks, launcher.hookState("running"));
 }

@@ -14,11 +14,12 @@ import { abi, bunc_event_, sizeof_ } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { waitReady } from "../linux/wait.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { signalContainer } from "./kill.ts";
 import type { NotifySocket } from "./notify.ts";
 import type { StartOp, Summary } from "./state.ts";
-import { openProcess, statusOf, waitReady } from "./status.ts";
+import { openProcess, statusOf } from "./status.ts";
 import { exists, openStateDir, type StateDir } from "./store.ts";
 
 /** How long a container that is being stopped may take to end. */
@@ -106,7 +107,7 @@ async function follow(init: number, fifo: string, ops: readonly StartOp[]): Prom
   const fd = sys(abi.SYS_openat, abi.AT_FDCWD, fifo, abi.O_RDONLY | abi.O_NONBLOCK | abi.O_CLOEXEC, 0);
   if (fd < 0) throw pathError("open", fifo, fd);
   try {
-    await waitReady([fd, init], Number.POSITIVE_INFINITY);
+    await waitReady([fd, init]);
     const said = readAvailable(fd);
     if (said.length === 0) throw dead();
     sys(abi.SYS_unlinkat, abi.AT_FDCWD, fifo, 0);
@@ -150,7 +151,7 @@ async function readRest(fd: number, first: Uint8Array): Promise<Uint8Array> {
   while (size <= sizeof_.bunc_event + abi.BUNC_TEXT_MAX) {
     const n = sys(abi.SYS_read, fd, buffer, BUFFER_SIZE);
     if (n === 0) break;
-    if (n === -abi.EAGAIN) await waitReady([fd], Number.POSITIVE_INFINITY);
+    if (n === -abi.EAGAIN) await waitReady([fd]);
     else if (n < 0 && n !== -abi.EINTR) throw pathError("read", "exec fifo", n);
     else if (n > 0) {
       parts.push(buffer.slice(0, n));
@@ -228,7 +229,7 @@ export async function runPoststart(summary: Summary, cgroups: CgroupOps = live):
   const { id, pid, bundle, annotations } = summary;
   try {
     const state = hookStateJson({ id, status: "running", pid, bundle, annotations });
-    runHooks("poststart", summary.poststart.map(fromLibcontainer), state);
+    await runHooks("poststart", summary.poststart.map(fromLibcontainer), state);
   } catch (error) {
     await stop(summary, cgroups);
     throw error;

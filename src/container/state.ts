@@ -166,7 +166,7 @@ export function claimText({ id, bundle, rootfs, created, cgroupPaths, annotation
   return JSON.stringify(state);
 }
 
-/** The JSON of each config that was written: a container's is written twice, without and with its process. */
+/** The JSON of each config that was written: commands that change a state (update) write it again. */
 const written = new WeakMap<object, string>();
 
 /** The text of state.json. */

@@ -3,17 +3,9 @@ import { readFileSync } from "node:fs";
 import * as abi from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { poll } from "../linux/wait.ts";
 import type { Summary } from "./state.ts";
-import {
-  formatTime,
-  isAlive,
-  openProcess,
-  parseStat,
-  poll,
-  processStat,
-  statusOf,
-  timestamp,
-} from "./status.ts";
+import { formatTime, isAlive, openProcess, parseStat, processStat, statusOf, timestamp } from "./status.ts";
 
 /** A line of /proc/PID/stat. */
 function line(comm: string, state: string, start: number | string): string {

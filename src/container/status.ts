@@ -95,35 +95,3 @@ export function formatTime(seconds: number, nanoseconds: number): string {
   const fraction = String(nanoseconds).padStart(9, "0").replace(/0+$/, "");
   return fraction ? `${whole}.${fraction}Z` : `${whole}Z`;
 }
-
-/** Which of the descriptors are ready, after at most so many milliseconds. */
-export function poll(fds: readonly number[], milliseconds: number): boolean[] {
-  const set = new DataView(new ArrayBuffer(8 * fds.length));
-  for (let i = 0; i < fds.length; i++) {
-    set.setInt32(i * 8, fds[i]!, true);
-    set.setInt16(i * 8 + 4, abi.POLLIN, true);
-  }
-  const time = new DataView(new ArrayBuffer(16));
-  time.setUint32(0, Math.floor(milliseconds / 1000), true);
-  time.setUint32(8, (milliseconds % 1000) * 1_000_000, true);
-  sys(abi.SYS_ppoll, new Uint8Array(set.buffer), fds.length, new Uint8Array(time.buffer), 0, 8);
-  return fds.map((_, i) => set.getInt16(i * 8 + 6, true) !== 0);
-}
-
-/**
- * Waits until one of the descriptors is ready or the time is over. What is ready soon is waited for in the kernel; after
- * that in slices, so that a shim goes on serving others.
- */
-export async function waitReady(fds: readonly number[], milliseconds: number): Promise<boolean[]> {
-  const deadline = performance.now() + milliseconds;
-  let ready = poll(fds, Math.min(milliseconds, 10));
-  for (
-    let pause = 1;
-    !ready.includes(true) && performance.now() < deadline;
-    pause = Math.min(pause * 2, 20)
-  ) {
-    await Bun.sleep(pause);
-    ready = poll(fds, 0);
-  }
-  return ready;
-}

@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { BuncError, renderError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { closeFd } from "../linux/process.ts";
+import { restoreWaiting, waitInBackground } from "../linux/wait.rig.ts";
 import { findHolder, lockHolder } from "./lock-holder.ts";
 import { removeStateDir } from "./remove.ts";
 import type { State } from "./state.ts";
@@ -59,6 +60,8 @@ function example(id: string): State {
     config: { rootfs: "/b/rootfs", mounts: [], devices: [], namespaces: [], labels: [], version: "1.3.0" },
   } as never;
 }
+
+restoreWaiting();
 
 describe("checkId", () => {
   test("takes letters, digits and _ + . -", () => {
@@ -192,6 +195,7 @@ describe("the lock", () => {
     const holder = lockHolder(second.fd);
     if (holder) expect(holder).toStartWith(`process ${process.pid} (`);
     expect(error.fields.hint).toContain(holder ?? "wait for that command");
+    waitInBackground();
     setTimeout(() => first.unlock(), 30);
     await second.lock(5);
     expect(first.tryLock()).toBe(false);

@@ -7,6 +7,7 @@ import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { pathError, readBytes, writeAtomic, writeNew } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { sleep } from "../linux/wait.ts";
 import { isWholeHead, parseState, parseSummary, type State, type Summary, stateText } from "./state.ts";
 
 /** How long a command waits for another one to be done with the container. */
@@ -283,7 +284,7 @@ export class StateDir {
     const deadline = performance.now() + seconds * 1000;
     for (let pause = 1; !this.tryLock(); pause = Math.min(pause * 2, 50)) {
       if (performance.now() > deadline) throw await this.busy(seconds);
-      await Bun.sleep(pause);
+      await sleep(pause);
     }
   }
 

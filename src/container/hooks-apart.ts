@@ -1,0 +1,21 @@
+/**
+ * Hooks of a process that serves others meanwhile (the shim): each is run by a bunc-init of its own, in the namespaces of
+ * this process, while the event loop goes on. It is the same operation as in hooks.ts.
+ */
+import type { Part } from "../launch/program.ts";
+import { Init } from "./init-channel.ts";
+
+/**
+ * Executes a part in a process of its own, and waits until that is over.
+ * @throws BuncError of the operation that failed
+ */
+export async function runPartApart(part: Part): Promise<void> {
+  const init = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0 });
+  try {
+    init.send(part);
+    await init.told();
+    init.next();
+  } finally {
+    init.kill();
+  }
+}

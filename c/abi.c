@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <termios.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -72,7 +73,8 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(execve) SYS(execveat) SYS(socket) SYS(socketpair) SYS(connect) SYS(accept4) SYS(listen)
 	SYS(sendmsg) SYS(memfd_create) SYS(getuid) SYS(geteuid) SYS(getgid) SYS(getegid) SYS(uname)
 	SYS(sysinfo) SYS(clock_gettime) SYS(nanosleep) SYS(rt_sigaction) SYS(rt_sigprocmask)
-	SYS(getrandom)
+	SYS(getrandom) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait)
+	N(EPOLL_CLOEXEC) N(EPOLL_CTL_ADD) N(EPOLL_CTL_MOD) N(EPOLL_CTL_DEL)
 	N(EPERM) N(ENOENT) N(ESRCH) N(EINTR) N(EIO) N(ENXIO) N(E2BIG) N(ENOEXEC) N(EBADF) N(ECHILD)
 	N(EAGAIN) N(ENOMEM) N(EACCES) N(EFAULT) N(ENOTBLK) N(EBUSY) N(EEXIST) N(EXDEV) N(ENODEV)
 	N(ENOTDIR) N(EISDIR) N(EINVAL) N(ENFILE) N(EMFILE) N(ENOTTY) N(ETXTBSY) N(EFBIG) N(ENOSPC)
@@ -245,6 +247,8 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(stat, st_size)
 	OFF(stat, st_uid)
 	OFF(stat, st_gid)
+	OFF(epoll_event, data)
+	SIZE(epoll_event)
 	SIZE(stat)
 	SIZE(termios)
 	{"sizeof.siginfo", sizeof(siginfo_t)},

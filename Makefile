@@ -23,7 +23,8 @@ LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none,-z,nos
 INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/netlink.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
-GEN := src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts
+PROTO = $(patsubst %.proto,%.gen.ts,$(shell find src -name '*.proto'))
+GEN = src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
 LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' /usr/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
@@ -79,6 +80,9 @@ src/linux/abi.gen.ts: c/abi.c c/bunc.h scripts/abi.ts $(BUN)
 	$(CC) $(CFLAGS) -c -o build/abi.o c/abi.c
 	objcopy -O binary -j bunc_abi build/abi.o build/abi.bin
 	$(BUN) scripts/abi.ts build/abi.bin > $@
+
+%.gen.ts: %.proto scripts/proto.ts $(BUN)
+	$(BUN) scripts/proto.ts $< > $@
 
 # A library travels in the program's own text: reading an embedded file costs more than decoding this.
 build/%.ts: build/%.so
@@ -147,4 +151,4 @@ install: bunc
 	install -D -m 755 bunc $(DESTDIR)$(PREFIX)/sbin/bunc
 
 clean:
-	rm -rf build bunc src/linux/abi.gen.ts
+	rm -rf build bunc src/linux/abi.gen.ts $(PROTO)

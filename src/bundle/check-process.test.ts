@@ -114,6 +114,26 @@ describe("process", () => {
     );
   });
 
+  test("ambient capabilities the kernel will not raise are warnings", () => {
+    const { problems, warnings } = check(defaultSpec(), (c) => {
+      c.process.capabilities = {
+        permitted: ["CAP_KILL", "CAP_CHOWN"],
+        inheritable: ["CAP_KILL", "CAP_SYSLOG"],
+        ambient: ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"],
+      };
+    });
+    expect(problems).toEqual([]);
+    expect(warnings).toEqual(
+      [
+        ["ambient[1]", "CAP_CHOWN"],
+        ["ambient[2]", "CAP_SYSLOG"],
+      ].map(
+        ([at, name]) =>
+          `process.capabilities.${at}: can't raise ambient capability ${name}: it must be permitted and inheritable too`,
+      ),
+    );
+  });
+
   test("all capabilities of Linux 6.18 are known", () => {
     const { warnings } = check(defaultSpec(), (c) => {
       c.process.capabilities.bounding = [

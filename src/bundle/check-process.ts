@@ -92,6 +92,14 @@ function checkCapabilities(sets: LinuxCapabilities, out: Findings, path: string)
       warning(out, at, `ignoring unknown or unavailable capability ${shown(names[i])}`);
     }
   }
+  const { ambient = [], inheritable = [], permitted = [] } = sets;
+  for (let i = 0; i < ambient.length; i++) {
+    const name = ambient[i]!;
+    if (!isCapability(name) || (inheritable.includes(name) && permitted.includes(name))) continue;
+    // runc warns as well and goes on without; the first words are its own.
+    const message = `can't raise ambient capability ${name}: it must be permitted and inheritable too`;
+    warning(out, `${path}.ambient[${i}]`, message);
+  }
 }
 
 function isCapability(name: string): boolean {

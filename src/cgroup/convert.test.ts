@@ -1,5 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
+import { bytesMax, cpuWeight, ioWeight, swapMax } from "./convert.ts";
+
+test("ioWeight: both ends, between them, and the default of bfq", () => {
+  expect([10, 1000, 500, 100].map(ioWeight)).toEqual([1, 10000, 4950, 910]);
+});
 
 describe("cpuWeight", () => {
   // Both ends and the default, which the curve is made to go through.

@@ -14,6 +14,11 @@ export function cpuWeight(shares: number | bigint): number {
   return Math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34));
 }
 
+/** io.weight (1 to 10000, default 100) for a weight of blkio (10 to 1000): the line through both ends. */
+export function ioWeight(weight: number): number {
+  return 1 + Math.floor(((weight - 10) * 9999) / 990);
+}
+
 /**
  * memory.swap.max for linux.resources.memory.swap, which counts memory and swap together.
  *

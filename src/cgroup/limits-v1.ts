@@ -2,6 +2,7 @@
 import type { Part, Slots } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "../oci/config.ts";
+import { blockIoV1 } from "./limits-blkio.ts";
 import type { CgroupPaths } from "./names.ts";
 import { checkPageSize, pidsMax, swappinessOf } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
@@ -51,6 +52,7 @@ export function lateLimitsV1(part: Part, slots: Slots, resources: LinuxResources
     part.at("cgroup", "linux.resources.pids.limit");
     writeValue(part, `${dirOf(paths, "pids", part.path)}/pids.max`, pidsMax(limit));
   }
+  if (resources.blockIO) blockIoV1(part, resources.blockIO, (path) => dirOf(paths, "blkio", path));
   if (resources.hugepageLimits) setHugepages(part, resources.hugepageLimits, paths);
   if (resources.memory?.disableOOMKiller) {
     part.at("cgroup", `${MEMORY}.disableOOMKiller`);

@@ -4,6 +4,7 @@ import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxResources } from "../oci/config.ts";
 import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
 import { type Layout, v2Controllers } from "./layout.ts";
+import { blockIoV2, limitsBlockIo } from "./limits-blkio.ts";
 import { checkPageSize, pidsMax } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
 
@@ -21,8 +22,9 @@ export interface Target {
 
 /** Resources that need a controller whose cgroup must not hold both processes and children (cgroups(7)). */
 export function needsDomain(resources: LinuxResources): boolean {
-  const { memory, cpu, hugepageLimits } = resources;
+  const { memory, cpu, blockIO, hugepageLimits } = resources;
   return (
+    limitsBlockIo(blockIO) ||
     !isUnset(memory?.limit) ||
     !isUnset(memory?.swap) ||
     !isUnset(memory?.reservation) ||
@@ -93,6 +95,9 @@ export function lateLimitsV2(part: Part, slots: Slots, resources: LinuxResources
     });
   }
   if (resources.cpu) setCpu(part, slots, resources.cpu, target);
+  if (resources.blockIO) {
+    blockIoV2(part, resources.blockIO, (name, path) => fileOf(target, "io", name, path));
+  }
   setHugepages(part, resources, target);
   setUnified(part, resources, target, false);
 }

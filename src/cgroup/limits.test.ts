@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { LinuxResources } from "../oci/config.ts";
-import { groupOf, type Host, HYBRID, SEPARATE, V2, writes } from "./testing.ts";
+import { groupOf, type Host, HYBRID, SEPARATE, V2, v1Line, writes } from "./testing.ts";
 
 /** What is written before there is a process, and what before the first hook; devices are tested elsewhere. */
 function limits(host: Host, resources: LinuxResources) {
@@ -107,6 +107,53 @@ describe("cgroup v1", () => {
     expect(v1({ cpu: { shares: 10, idle: 0 } }).late).toEqual(["cpu.idle < 0", "cpu.shares < 10"]);
   });
 
+  test("blockIO: weights by whichever file the kernel has, throttles per device", () => {
+    const host = {
+      ...SEPARATE,
+      mountinfo: `${SEPARATE.mountinfo}${v1Line(38, "blkio", "blkio")}`,
+      self: `7:blkio:/\n${SEPARATE.self}`,
+    };
+    expect(
+      limits(host, {
+        blockIO: {
+          weight: 333,
+          leafWeight: 20,
+          weightDevice: [
+            { major: 7, minor: 1, weight: 444, leafWeight: 10 },
+            { major: 7, minor: 2, leafWeight: 0 },
+          ],
+          throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 1048576 }],
+          throttleWriteBpsDevice: [{ major: 8, minor: 0, rate: 2n ** 63n }],
+          throttleReadIOPSDevice: [{ major: 8, minor: 0, rate: 0 }],
+          throttleWriteIOPSDevice: [
+            { major: 8, minor: 0, rate: 3 },
+            { major: 8, minor: 16, rate: 4 },
+          ],
+        },
+      }).late,
+    ).toEqual([
+      "blkio.weight < 333 ?ENOENT ok+1",
+      "blkio.bfq.weight < 333",
+      "blkio.leaf_weight < 20",
+      "blkio.weight_device < 7:1 444 ?ENOENT ok+1",
+      "blkio.bfq.weight_device < 7:1 444",
+      "blkio.leaf_weight_device < 7:1 10",
+      "blkio.throttle.read_bps_device < 8:0 1048576",
+      `blkio.throttle.write_bps_device < 8:0 ${2n ** 63n}`,
+      "blkio.throttle.read_iops_device < 8:0 0",
+      "blkio.throttle.write_iops_device < 8:0 3",
+      "blkio.throttle.write_iops_device < 8:16 4",
+    ]);
+    const place = "linux.resources.blockIO.throttleReadBpsDevice[0]";
+    const error = failure(HYBRID, {
+      blockIO: { throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 1 }] },
+    });
+    expect([error.fields.path, error.message]).toEqual([
+      place,
+      "cannot set blkio limit: container could not join or create cgroup",
+    ]);
+  });
+
   test("shares that the kernel would cut", () => {
     expect(failure(SEPARATE, { cpu: { shares: 1 } }).message).toBe("the minimum allowed cpu-shares is 2");
     expect(failure(SEPARATE, { cpu: { shares: 262145 } }).message).toBe(
@@ -202,6 +249,37 @@ describe("cgroup v2", () => {
     ]);
   });
 
+  test("blockIO: bfq takes a weight as it is, io.weight a converted one; a lifted throttle is max", () => {
+    expect(
+      v2({
+        blockIO: {
+          weight: 10,
+          leafWeight: 20,
+          weightDevice: [
+            { major: 7, minor: 1, weight: 1000 },
+            { major: 7, minor: 2, weight: 0, leafWeight: 10 },
+          ],
+          throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 1 }],
+          throttleWriteBpsDevice: [{ major: 8, minor: 0, rate: 2 }],
+          throttleReadIOPSDevice: [{ major: 8, minor: 0, rate: 3 }],
+          throttleWriteIOPSDevice: [{ major: 8, minor: 0, rate: 0 }],
+        },
+      }).late,
+    ).toEqual([
+      "io.bfq.weight < 10 ?ENOENT ok+1",
+      "io.weight < 1",
+      "io.bfq.weight < 7:1 1000 ?ENOENT ok+1",
+      "io.weight < 7:1 10000",
+      "io.max < 8:0 rbps=1",
+      "io.max < 8:0 wbps=2",
+      "io.max < 8:0 riops=3",
+      "io.max < 8:0 wiops=max",
+    ]);
+    const error = failure({ ...V2, controllers: "cpu pids\n" }, { blockIO: { weight: 100 } });
+    expect(error.message).toBe("cannot set io limit: container could not join or create cgroup");
+    expect(error.fields.path).toBe("linux.resources.blockIO.weight");
+  });
+
   test("unified: each line by itself; memory and cpuset early, and after the other fields", () => {
     expect(
       v2({
@@ -246,6 +324,7 @@ describe("cgroup v2", () => {
       resources: {
         memory: { swappiness: 60, disableOOMKiller: true, kernel: 5, useHierarchy: false },
         cpu: { realtimePeriod: 1, realtimeRuntime: 1 },
+        blockIO: { leafWeight: 10 },
       },
     });
     expect(group.warnings.map((text) => text.split(" ")[0])).toEqual([
@@ -255,6 +334,7 @@ describe("cgroup v2", () => {
       "linux.resources.memory.disableOOMKiller",
       "linux.resources.cpu.realtimeRuntime",
       "linux.resources.cpu.realtimePeriod",
+      "linux.resources.blockIO.leafWeight",
     ]);
     expect(
       groupOf(SEPARATE, { resources: { memory: { swappiness: 60, useHierarchy: true } } }).warnings,
@@ -265,11 +345,6 @@ describe("cgroup v2", () => {
 describe("both", () => {
   test("what is not done yet is refused by name; what says nothing is not", () => {
     for (const [linux, path] of [
-      [{ resources: { blockIO: { weight: 10 } } }, "linux.resources.blockIO.weight"],
-      [
-        { resources: { blockIO: { throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 1 }] } } },
-        "linux.resources.blockIO.throttleReadBpsDevice",
-      ],
       [{ resources: { network: { classID: 1 } } }, "linux.resources.network.classID"],
       [
         { resources: { network: { priorities: [{ name: "lo", priority: 1 }] } } },

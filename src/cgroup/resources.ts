@@ -42,13 +42,7 @@ export function refuseUnsupported(spec: Spec): void {
   const resources = spec.linux?.resources;
   if (spec.linux?.intelRdt) throw notYet("linux.intelRdt");
   if (!resources) return;
-  const { blockIO, network, rdma } = resources;
-  if (blockIO) {
-    for (const [field, value] of Object.entries(blockIO)) {
-      if (Array.isArray(value) ? value.length > 0 : !isUnset(value))
-        throw notYet(`linux.resources.blockIO.${field}`);
-    }
-  }
+  const { network, rdma } = resources;
   if (network && !isUnset(network.classID)) throw notYet("linux.resources.network.classID");
   if (network?.priorities?.length) throw notYet("linux.resources.network.priorities");
   if (rdma) for (const device of Object.keys(rdma)) throw notYet(`linux.resources.rdma.${device}`);
@@ -64,9 +58,9 @@ function notYet(path: string): Error {
 
 /** What is accepted and has no effect, for the log; runc says no more about it. */
 export function ignoredFields(resources: LinuxResources, v2: boolean): string[] {
-  const { memory, cpu } = resources;
+  const { memory, cpu, blockIO } = resources;
   const ignored: string[] = [];
-  if (!memory && !cpu) return ignored;
+  if (!memory && !cpu && !blockIO) return ignored;
   if (memory && !(isUnset(memory.kernel) && isUnset(memory.kernelTCP))) {
     ignored.push("Kernel memory settings are ignored and will be removed");
   }
@@ -81,6 +75,7 @@ export function ignoredFields(resources: LinuxResources, v2: boolean): string[] 
   if (memory?.disableOOMKiller) missing.push("memory.disableOOMKiller");
   if (!isUnset(cpu?.realtimeRuntime)) missing.push("cpu.realtimeRuntime");
   if (!isUnset(cpu?.realtimePeriod)) missing.push("cpu.realtimePeriod");
+  if (!isUnset(blockIO?.leafWeight)) missing.push("blockIO.leafWeight");
   for (const path of missing)
     ignored.push(`linux.resources.${path} is ignored: cgroup v2 has no such setting`);
   return ignored;

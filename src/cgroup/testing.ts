@@ -13,7 +13,7 @@ const OTHERS = `22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 `;
 const TMPFS = "31 23 0:28 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,mode=755\n";
 
-function v1Line(id: number, options: string, point: string, root = "/"): string {
+export function v1Line(id: number, options: string, point: string, root = "/"): string {
   return `${id} 31 0:${id} ${root} /sys/fs/cgroup/${point} rw,relatime shared:${id} - cgroup cgroup rw,${options}\n`;
 }
 

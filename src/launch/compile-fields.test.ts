@@ -336,6 +336,16 @@ describe("namespaces", () => {
       (op) => op.call === abi.SYS_setns && op.args[1] === abi.CLONE_NEWTIME,
     );
     expect(enters).toBeGreaterThan(compiled.ops.findLastIndex((op) => op.call === abi.BUNC_OP_WRITE_AT));
+    // Root of a user namespace may not write to the file when init is hidden or has changed its id.
+    spec.linux!.namespaces!.push({ type: "user" });
+    spec.linux!.uidMappings = spec.linux!.gidMappings = [{ containerID: 0, hostID: 100000, size: 1 }];
+    const { ops } = compile(spec);
+    const last = ops.findLastIndex((op) => op.args[1] === "/proc/self/timens_offsets");
+    expect(last).toBeGreaterThan(ops.findIndex((op) => op.call === abi.SYS_unshare));
+    expect(last).toBeLessThan(ops.findIndex((op) => op.call === abi.SYS_setresgid));
+    expect(last).toBeLessThan(
+      ops.findIndex((op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE),
+    );
   });
 
   test("without a mount namespace the root is only changed", () => {

@@ -19,6 +19,7 @@ import { compileMounts, compileReadonlyMounts, planTrees } from "./mounts.ts";
 import {
   type Birth,
   compileCgroupNamespace,
+  compileClocks,
   compileHiding,
   compileMountNamespaceJoin,
   compileNamespaces,
@@ -81,6 +82,7 @@ export class Launch {
 
 function compileBody(c: Context): void {
   const { part } = c;
+  compileClocks(c);
   if (c.namespace("user")) {
     part.at("ids", "linux.uidMappings");
     // The parent has mapped the ids; root of the namespace is who sets the container up.

@@ -159,21 +159,29 @@ function compileFork(c: Context): void {
   }
 }
 
-/** The clocks of a new time namespace are set before any process is in it; init then enters it itself. */
+/**
+ * The clocks of a new time namespace, set before any process is in it; and before init takes another user id or is
+ * hidden, since its files in /proc belong to root of the host then, which root of a user namespace may not write to.
+ */
+export function compileClocks(c: Context): void {
+  if (!c.isNew("time")) return;
+  const offsets = c.spec.linux?.timeOffsets ?? {};
+  for (const clock of Object.keys(offsets)) {
+    const { secs = 0, nanosecs = 0 } = offsets[clock]!;
+    const line = new TextEncoder().encode(`${clock} ${secs} ${nanosecs}\n`);
+    c.part.at("namespaces", `linux.timeOffsets.${clock}`);
+    c.part.op(
+      abi.BUNC_OP_WRITE_AT,
+      [abi.AT_FDCWD, "/proc/self/timens_offsets", abi.O_WRONLY | abi.O_CLOEXEC, line, line.length],
+      { about: `cannot set the offset of clock ${clock}` },
+    );
+  }
+}
+
+/** The time namespace that unshare made for children: init enters it itself. */
 export function compileTime(c: Context): void {
   const { part } = c;
   if (c.isNew("time")) {
-    const offsets = c.spec.linux?.timeOffsets ?? {};
-    for (const clock of Object.keys(offsets)) {
-      const { secs = 0, nanosecs = 0 } = offsets[clock]!;
-      const line = new TextEncoder().encode(`${clock} ${secs} ${nanosecs}\n`);
-      part.at("namespaces", `linux.timeOffsets.${clock}`);
-      part.op(
-        abi.BUNC_OP_WRITE_AT,
-        [abi.AT_FDCWD, "/proc/self/timens_offsets", abi.O_WRONLY | abi.O_CLOEXEC, line, line.length],
-        { about: `cannot set the offset of clock ${clock}` },
-      );
-    }
     const time = c.slots.take("time namespace");
     part.at("namespaces", c.namespace("time")!.at);
     part.op(

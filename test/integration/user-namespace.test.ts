@@ -42,6 +42,36 @@ const rows = (text: string): number[][] =>
     .map((line) => line.trim().split(/\s+/).map(Number));
 
 describe("with mappings", () => {
+  buncTest("a time namespace has its offsets, also when it is another container that is joined", async () => {
+    const offsets = { monotonic: { secs: 7881, nanosecs: 2718281 }, boottime: { secs: -5, nanosecs: 3 } };
+    const container = mapped((config) => {
+      config.linux.namespaces.push({ type: "time" });
+      config.linux.timeOffsets = offsets;
+      config.process.args = ["sh", "-c", "cat /proc/self/timens_offsets; exec sleep 60"];
+    });
+    const lines = [
+      ["monotonic", "7881", "2718281"],
+      ["boottime", "-5", "3"],
+    ];
+    const clocks = (text: string) =>
+      text
+        .trim()
+        .split("\n")
+        .map((line) => line.split(/\s+/));
+    const result = await container.detach();
+    expect(clocks(await result.until(" 3\n"))).toEqual(lines);
+    const { pid } = await container.state();
+    const joined = mapped((config) => {
+      const path = (type: string) => `/proc/${pid}/ns/${type}`;
+      config.linux.namespaces = config.linux.namespaces
+        .filter(({ type }) => type !== "user")
+        .concat({ type: "user", path: path("user") }, { type: "time", path: path("time") });
+      delete config.linux.uidMappings;
+      delete config.linux.gidMappings;
+    });
+    expect(clocks(await joined.output("cat", "/proc/self/timens_offsets"))).toEqual(lines);
+  });
+
   test("root inside is the mapped user outside; maps are as configured", async () => {
     const container = mapped((config) => {
       config.process.args = [

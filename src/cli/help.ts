@@ -22,7 +22,7 @@ export function programHelp(argv0: string): string {
   });
   const root = { ...GLOBAL_FLAGS.root, default: defaultRoot(argv0) };
   return `NAME:
-   ${program} - an OCI container runtime
+   ${program} - Open Container Initiative runtime
 
 ${ABOUT}
 

@@ -10,7 +10,7 @@ describe("help and version", () => {
   test("no command, --help and help print the same, and need no host", async () => {
     expect(await run([])).toBe(0);
     const text = rig.stdout;
-    expect(text).toStartWith("NAME:\n   bunc - an OCI container runtime\n");
+    expect(text).toStartWith("NAME:\n   bunc - Open Container Initiative runtime\n");
     expect(text).toContain("\n   create    create a container, ready to be started\n");
     expect(text).toContain(
       '\n   --root value        directory of container state, best on a tmpfs (default: "/run/bunc")\n',

@@ -147,6 +147,7 @@ export class Launcher {
       this.cgroup.closeBirth();
     }
     const { init } = this;
+    this.milestone(`nsexec container setup: init is process ${init.pid}`);
     for (const { part, stage } of plan.first) {
       init.send(part);
       if (stage !== Stage.user) continue;
@@ -167,6 +168,7 @@ export class Launcher {
       if (servesOthers()) await init.told();
       this.expect(Stage.namespaces);
     }
+    this.milestone("child process in init(): it has its namespaces");
     this.extras.moveDevices?.(init.pid);
     await this.sendParts(first, rest);
   }
@@ -210,6 +212,12 @@ export class Launcher {
       // The socket is closed by execve, or because init died: the difference is in the process.
       this.checkAlive();
     }
+    this.milestone("init: closing the pipe to signal completion");
+  }
+
+  /** For --debug. Readers of runc's log look for the words these begin with. */
+  private milestone(message: string): void {
+    if (this.options.log.debugging) this.options.log.debug(message);
   }
 
   private expect(stage?: number): { event: number; value: number } {

@@ -4,7 +4,7 @@ import { abi } from "../linux/abi.gen.ts";
 import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "../oci/config.ts";
 import { blockIoV1 } from "./limits-blkio.ts";
 import type { CgroupPaths } from "./names.ts";
-import { checkPageSize, pidsMax, swappinessOf } from "./resources.ts";
+import { checkPageSize, hasExtras, pidsMax, swappinessOf } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
 
 const CPU = "linux.resources.cpu";
@@ -54,6 +54,10 @@ export function lateLimitsV1(part: Part, slots: Slots, resources: LinuxResources
   }
   if (resources.blockIO) blockIoV1(part, resources.blockIO, (path) => dirOf(paths, "blkio", path));
   if (resources.hugepageLimits) setHugepages(part, resources.hugepageLimits, paths);
+  if (hasExtras(resources)) {
+    const { netLimitsV1 }: typeof import("./limits-net.ts") = require("./limits-net.ts");
+    netLimitsV1(part, resources, (controller, name, path) => `${dirOf(paths, controller, path)}/${name}`);
+  }
   if (resources.memory?.disableOOMKiller) {
     part.at("cgroup", `${MEMORY}.disableOOMKiller`);
     writeValue(part, `${dirOf(paths, "memory", part.path)}/memory.oom_control`, "1");

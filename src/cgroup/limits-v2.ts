@@ -5,7 +5,7 @@ import type { LinuxCPU, LinuxResources } from "../oci/config.ts";
 import { bytesMax, cpuWeight, swapMax } from "./convert.ts";
 import { type Layout, v2Controllers } from "./layout.ts";
 import { blockIoV2, limitsBlockIo } from "./limits-blkio.ts";
-import { checkPageSize, pidsMax } from "./resources.ts";
+import { checkPageSize, hasExtras, pidsMax } from "./resources.ts";
 import { configError, isUnset, noController, writeValue } from "./write.ts";
 
 const CPU = "linux.resources.cpu";
@@ -99,6 +99,10 @@ export function lateLimitsV2(part: Part, slots: Slots, resources: LinuxResources
     blockIoV2(part, resources.blockIO, (name, path) => fileOf(target, "io", name, path));
   }
   setHugepages(part, resources, target);
+  if (hasExtras(resources)) {
+    const { netLimitsV2 }: typeof import("./limits-net.ts") = require("./limits-net.ts");
+    netLimitsV2(part, resources, (controller, name, path) => fileOf(target, controller, name, path));
+  }
   setUnified(part, resources, target, false);
 }
 

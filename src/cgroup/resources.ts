@@ -1,5 +1,6 @@
 /** What of linux.resources the cgroups are set to: checks that need no host, and the fields that are not done yet. */
 import type { LinuxResources, Spec } from "../oci/config.ts";
+import { exists } from "./tree.ts";
 import { configError, isUnset } from "./write.ts";
 
 /** 2^64-1, as which Docker wrote "no value" of a uint64 in old days. */
@@ -35,32 +36,36 @@ export function checkPageSize(size: string, path: string): void {
 }
 
 /**
- * Refuses what bunc does not set yet, rather than to run a container without the limit. What is there but says
- * nothing (`{}`, 0), as engines write it, is no request.
+ * Refuses linux.intelRdt: bunc puts no container into a resctrl group yet, and running it without would break the limit.
+ * The first words are runc's, for a host without resctrl.
  */
 export function refuseUnsupported(spec: Spec): void {
-  const resources = spec.linux?.resources;
-  if (spec.linux?.intelRdt) throw notYet("linux.intelRdt");
-  if (!resources) return;
-  const { network, rdma } = resources;
-  if (network && !isUnset(network.classID)) throw notYet("linux.resources.network.classID");
-  if (network?.priorities?.length) throw notYet("linux.resources.network.priorities");
-  if (rdma) for (const device of Object.keys(rdma)) throw notYet(`linux.resources.rdma.${device}`);
-}
-
-function notYet(path: string): Error {
-  return configError(
-    `${path} is not supported yet`,
+  if (!spec.linux?.intelRdt) return;
+  const path = "linux.intelRdt";
+  if (!exists("/sys/fs/resctrl/schemata")) {
+    throw configError(
+      "intelRdt is specified in config, but Intel RDT is not enabled",
+      path,
+      "mount -t resctrl resctrl /sys/fs/resctrl, if the processor has it, or take linux.intelRdt out",
+    );
+  }
+  throw configError(
+    "linux.intelRdt is not supported yet",
     path,
     "take it out of config.json, or use runc for this bundle",
   );
 }
 
+/** Whether there is anything that limits-net.ts is for. */
+export function hasExtras({ network, rdma }: LinuxResources): boolean {
+  return network !== undefined || rdma !== undefined;
+}
+
 /** What is accepted and has no effect, for the log; runc says no more about it. */
 export function ignoredFields(resources: LinuxResources, v2: boolean): string[] {
-  const { memory, cpu, blockIO } = resources;
+  const { memory, cpu, blockIO, network } = resources;
   const ignored: string[] = [];
-  if (!memory && !cpu && !blockIO) return ignored;
+  if (!memory && !cpu && !blockIO && !network) return ignored;
   if (memory && !(isUnset(memory.kernel) && isUnset(memory.kernelTCP))) {
     ignored.push("Kernel memory settings are ignored and will be removed");
   }
@@ -76,6 +81,8 @@ export function ignoredFields(resources: LinuxResources, v2: boolean): string[] 
   if (!isUnset(cpu?.realtimeRuntime)) missing.push("cpu.realtimeRuntime");
   if (!isUnset(cpu?.realtimePeriod)) missing.push("cpu.realtimePeriod");
   if (!isUnset(blockIO?.leafWeight)) missing.push("blockIO.leafWeight");
+  if (!isUnset(network?.classID)) missing.push("network.classID");
+  if (network?.priorities?.length) missing.push("network.priorities");
   for (const path of missing)
     ignored.push(`linux.resources.${path} is ignored: cgroup v2 has no such setting`);
   return ignored;

@@ -247,3 +247,52 @@ describe("errors", () => {
     for (const dir of container.cgroupDirectories()) rmdirSync(dir);
   });
 });
+
+describe("block devices", () => {
+  const dir = host.cgroups.get(v1 ? "blkio" : "unified");
+  const disk = existsSync("/sys/block/vda/dev")
+    ? readFileSync("/sys/block/vda/dev", "utf8").trim()
+    : undefined;
+
+  test.skipIf(!v1 || dir === undefined || disk === undefined)(
+    "throttles are set",
+    async () => {
+      const [major, minor] = disk!.split(":").map(Number) as [number, number];
+      const container = rig.container((config) => {
+        const device = { major, minor };
+        config.linux.resources = {
+          ...config.linux.resources,
+
+          blockIO: {
+            weight: 0,
+            throttleReadBpsDevice: [{ ...device, rate: 1 << 20 }],
+            throttleWriteBpsDevice: [{ ...device, rate: 2 << 20 }],
+            throttleReadIOPSDevice: [{ ...device, rate: 1000 }],
+            throttleWriteIOPSDevice: [{ ...device, rate: 2000 }],
+          },
+        };
+        config.process.args = ["sleep", "60"];
+      });
+      await container.detach();
+      const limit = (name: string) => container.cgroupFile("blkio", `blkio.throttle.${name}_device`);
+      expect(["read_bps", "write_bps", "read_iops", "write_iops"].map(limit)).toEqual([
+        `${disk} ${1 << 20}`,
+        `${disk} ${2 << 20}`,
+        `${disk} 1000`,
+        `${disk} 2000`,
+      ]);
+    },
+    20_000,
+  );
+
+  test.skipIf(!v1 || dir === undefined)("one that does not exist is named", async () => {
+    const container = rig.container((config) => {
+      const throttleReadBpsDevice = [{ major: 4000, minor: 1, rate: 1024 }];
+      config.linux.resources = { ...config.linux.resources, blockIO: { throttleReadBpsDevice } };
+    });
+    const result = await container.run();
+    expect(result.code).toBe(1);
+    expect(result.stderr).toContain("linux.resources.blockIO.throttleReadBpsDevice[0]");
+    expect(container.cgroupDirectories()).toEqual([]);
+  });
+});

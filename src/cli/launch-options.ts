@@ -1,5 +1,5 @@
 /** What `create` and `run` share: reading their flags, and the prefix of their errors. */
-import type { LaunchOptions } from "../container/types.ts";
+import type { LaunchOptions, Log } from "../container/types.ts";
 import { BuncError } from "../errors.ts";
 import { absolutePath, parseBool, quote } from "./go.ts";
 import type { CommandContext } from "./types.ts";
@@ -69,6 +69,19 @@ function prefixed(prefix: string, error: unknown): never {
   if (error instanceof BuncError) throw new BuncError(prefix + error.message, error.fields);
   if (error instanceof Error) error.message = prefix + (error.message || error.name);
   throw error;
+}
+
+/** Runs what needs rights on a container's cgroups; that they may be missing is said before the error. */
+export async function warnOfCgroups<T>(command: string, log: Log, body: () => T | Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    const errno = error instanceof BuncError ? error.fields.errno : undefined;
+    if (errno === "EACCES" || errno === "EPERM") {
+      log.warn(`runc ${command} failure might be caused by lack of full access to cgroups`);
+    }
+    throw error;
+  }
 }
 
 /** 0, once a call that has no result is over. */

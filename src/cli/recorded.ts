@@ -55,6 +55,10 @@ const layer: ContainerLayer = {
   startContainer: (root, id) => record(undefined, "start", root, id),
   killContainer: (root, id, signo) => record(undefined, "kill", root, id, signo),
   deleteContainer: (root, id, force) => record(undefined, "delete", root, id, force),
+  pauseContainer: (root, id) => record(undefined, "pause", root, id),
+  resumeContainer: (root, id) => record(undefined, "resume", root, id),
+  containerProcesses: (root, id) => record([1, 77], "ps", root, id),
+  runtimeFeatures: () => record({ ociVersionMin: "1.0.0" }, "features"),
   loadState: (root, id) => record(rig.containers[0] as ContainerInfo, "state", root, id),
   listContainers: (root) =>
     record({ containers: rig.containers, errors: ["load container bad: unexpected end"] }, "list", root),

@@ -94,6 +94,12 @@ export interface ContainerLayer {
     force: boolean,
     options?: { warn?: (message: string) => void },
   ): Result<void>;
+  pauseContainer(root: string, id: string): Result<void>;
+  resumeContainer(root: string, id: string): Result<void>;
+  /** Pids of all of a container's processes; none when it has stopped. */
+  containerProcesses(root: string, id: string): Result<number[]>;
+  /** The features document of the runtime-spec. */
+  runtimeFeatures(): Result<object>;
   loadState(root: string, id: string): Result<ContainerInfo>;
   /** Throws with errno ENOENT when `root` does not exist. */
   listContainers(root: string): Result<Listing>;

@@ -50,5 +50,6 @@ export function loadFilter(profile: LinuxSeccomp, { root, log }: LaunchOptions):
     library: () => openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())),
   });
   for (const warning of compiled?.warnings ?? []) log.debug(warning);
+  if (compiled && log.debugging) log.debug(`seccomp filter flags: ${compiled.flags}`);
   return compiled;
 }

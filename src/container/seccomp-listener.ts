@@ -55,7 +55,8 @@ export function sendSeccompListener(
     }
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
-    throw new BuncError(`unable to send seccomp listener: ${error.message}`, {
+    const connected = socket >= 0 ? "" : "failed to connect with seccomp agent: ";
+    throw new BuncError(`unable to send seccomp listener: ${connected}${error.message}`, {
       ...error.fields,
       path: "linux.seccomp.listenerPath",
       hint: "the seccomp agent must listen there",

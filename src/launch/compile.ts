@@ -3,7 +3,7 @@
  * touches nothing, so `explain` and the tests see exactly what would be executed.
  */
 import { abi } from "../linux/abi.gen.ts";
-import type { Spec } from "../oci/config.ts";
+import type { LinuxSeccomp, Spec } from "../oci/config.ts";
 import {
   Context,
   type HostFacts,
@@ -179,15 +179,19 @@ function* compileProgram(c: Context): Generator<SentPart, void> {
     c.part.op(abi.SYS_close, [listener]);
   }
   compileIdentity(c);
+  const hooks = c.spec.hooks?.startContainer;
   // Init stands still while the parent sets device rules: they are briefly stricter than they will be.
   yield c.endPart(Stage.ready);
   // The arguments of execve lie in the part that ends in it, so what fills them in is there too.
   const execve = compileLookup(c);
   compileLabels(c);
   if (c.settings.waitForStart) compileWait(c);
+  // A startContainer hook may do no more than the program.
+  const filtered = early || Boolean(hooks?.length);
+  if (filtered && !early) compileSeccomp(c);
   // runc gives startContainer hooks the program's environment when they have none; people rely on it.
   compileHooks(c, "startContainer", execve.env);
-  compileExec(c, execve, early);
+  compileExec(c, execve, filtered);
   yield c.lastPart();
 }
 
@@ -233,12 +237,30 @@ function compileWait(c: Context): void {
   c.slots.give(fifo);
 }
 
+/** Whether a profile surely lets a call through, whatever its arguments are. */
+function allows({ defaultAction, syscalls = [] }: LinuxSeccomp, call: string): boolean {
+  const passes = (action: string) => action === "SCMP_ACT_ALLOW" || action === "SCMP_ACT_LOG";
+  let allowed = passes(defaultAction);
+  for (const { names, action, args } of syscalls) {
+    if (!names.includes(call)) continue;
+    if (!passes(action)) return false;
+    if (!args?.length) allowed = true;
+  }
+  return allowed;
+}
+
 function compileExec(c: Context, execve: Execve, seccompLoaded: boolean): void {
   const sync = c.fd("sync")!;
   c.part.at("start");
   c.part.op(abi.SYS_fcntl, [sync, abi.F_SETFD, abi.FD_CLOEXEC]);
   // Nothing of init's may be reached through /proc/self/fd by the path of the program (CVE-2024-21626).
-  c.part.op(abi.SYS_close_range, [sync + 1, 0xffffffff, 0]);
+  if (seccompLoaded && c.spec.linux?.seccomp && !allows(c.spec.linux.seccomp, "close_range")) {
+    // Profiles older than the call refuse it. What is open was inherited or is kept in a slot, at the lowest free number.
+    const end = c.firstFd + c.fds.length + c.slots.most;
+    for (let fd = sync + 1; fd < end; fd++) c.part.op(abi.SYS_close, [fd], { tolerate: [[abi.EBADF, 0]] });
+  } else {
+    c.part.op(abi.SYS_close_range, [sync + 1, 0xffffffff, 0]);
+  }
   if (!seccompLoaded) compileSeccomp(c);
   c.part.at("start", "process.args");
   c.part.op(abi.SYS_execve, execve.args, { about: `exec ${c.process.args![0]}` });

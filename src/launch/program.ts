@@ -147,6 +147,11 @@ export class Slots {
     return new Slot(index, name);
   }
 
+  /** How many were in use at once so far, at most. */
+  get most(): number {
+    return this.next;
+  }
+
   give(...slots: Slot[]): void {
     for (const slot of slots) this.free.push(slot.index);
   }

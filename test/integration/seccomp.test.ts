@@ -293,7 +293,10 @@ describe("SCMP_ACT_NOTIFY", () => {
   test("without a listener, with one that is not there, as the default action, for write: errors", async () => {
     const cases: [Container, RegExp][] = [
       [notify(), /listenerPath|SCMP_ACT_NOTIFY/i],
-      [notify(join(rig.scratch.dir, "absent.sock")), /absent\.sock|no such file/],
+      [
+        notify(join(rig.scratch.dir, "absent.sock")),
+        /failed to connect with seccomp agent.*(absent\.sock|no such file)/,
+      ],
     ];
     const whole = notify("/tmp/x");
     (whole.config.linux.seccomp as Record<string, unknown>).defaultAction = "SCMP_ACT_NOTIFY";
@@ -310,4 +313,44 @@ describe("SCMP_ACT_NOTIFY", () => {
       expect(rig.states()).toEqual([]);
     }
   });
+});
+
+describe("a profile that refuses what the runtime itself calls late", () => {
+  const refused = (action: string): Rule => ({
+    names: "close_range fsopen fsconfig fspick openat2 open_tree move_mount mount_setattr".split(" "),
+    action,
+    ...(action === "SCMP_ACT_ERRNO" ? { errnoRet: 38 } : {}),
+  });
+
+  buncTest("runs the program, which inherits no descriptor", async () => {
+    for (const action of ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"]) {
+      for (const noNewPrivileges of [true, false]) {
+        const container = filtered(refused(action));
+        container.config.process.noNewPrivileges = noNewPrivileges;
+        container.config.process.args = ["sh", "-c", "ls /proc/self/fd; echo end"];
+        expect(await container.output()).toBe("0\n1\n2\n3\nend\n"); // 3 is the directory that ls reads
+        container.config.process.args = ["sleep", "60"];
+        await container.create();
+        (await container.call("start")).ok();
+        (await container.call("kill", "KILL")).ok();
+        await container.waitFor("stopped");
+        (await container.remove()).ok();
+      }
+    }
+  });
+});
+
+buncTest("a startContainer hook may do no more than the program", async () => {
+  for (const noNewPrivileges of [true, false]) {
+    const container = filtered({ names: ["mkdir", "mkdirat"], action: "SCMP_ACT_KILL" });
+    container.config.process.noNewPrivileges = noNewPrivileges;
+    container.config.process.rlimits = [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }];
+    container.config.process.args = ["true"];
+    container.config.hooks = {
+      startContainer: [{ path: "/bin/sh", args: ["sh", "-c", "exec mkdir /tmp/x"] }],
+    };
+    const { code, stderr } = await container.run();
+    expect([code, stderr]).toEqual([1, expect.stringContaining("error running startContainer hook #0")]);
+    expect(stderr).toContain("bad system call");
+  }
 });

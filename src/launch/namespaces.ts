@@ -3,6 +3,10 @@ import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, type SentPart, Stage } from "./context.ts";
+import type { OpOptions, Slot } from "./program.ts";
+
+/** The sign bit of a slot: set when what it keeps failed. */
+const SIGN = -(2 ** 63);
 
 /** The kernel's flag of a namespace type. */
 export function cloneFlag(type: LinuxNamespaceType): number {
@@ -65,14 +69,38 @@ export function planBirth(c: Context): Birth {
 }
 
 /** Joins the namespace whose descriptor was inherited. */
-function join(c: Context, type: LinuxNamespaceType): void {
+function join(c: Context, type: LinuxNamespaceType, options: OpOptions = {}): void {
   const fd = c.fd(joinedFd(type));
   if (fd === undefined) return;
   c.part.at("namespaces", `${c.namespace(type)!.at}.path`);
   c.part.op(abi.SYS_setns, [fd, cloneFlag(type)], {
     about: `cannot join the ${type} namespace ${JSON.stringify(c.namespace(type)!.path)}`,
     hint: "the path must be a namespace of this type that you may enter",
+    ...options,
   });
+}
+
+/** The namespaces that are joined first. */
+const EARLY = ["ipc", "uts", "network"] as const;
+
+/**
+ * Beside a joined user namespace the others may belong to it or to the host: each is joined with the rights init still
+ * has if that is enough, else with those it has in the user namespace.
+ */
+function joinAroundUser(c: Context): void {
+  const tried = new Map<LinuxNamespaceType, Slot>();
+  for (const type of EARLY) {
+    if (c.fd(joinedFd(type)) === undefined) continue;
+    const slot = c.slots.take(`result of joining ${type}`);
+    tried.set(type, slot);
+    join(c, type, { slot, tolerate: [[abi.EPERM, 0]] });
+  }
+  join(c, "user");
+  for (const [type, slot] of tried) {
+    c.part.op(abi.BUNC_OP_EXPECT, [slot, SIGN, 0, abi.EINVAL], { okSkip: 1, tolerate: [[abi.EINVAL, 0]] });
+    join(c, type);
+    c.slots.give(slot);
+  }
 }
 
 /** The first parts: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
@@ -86,10 +114,13 @@ export function compileNamespaces(c: Context): SentPart[] {
   const user = c.namespace("user");
   // In another user namespace init has no rights on cgroups any more.
   if (user) c.settings.enterCgroup?.(c.part);
-  if (user?.path) compileHiding(c);
-  join(c, "user");
-  // Before a new user namespace is made: these belong to that of the host.
-  for (const type of ["ipc", "uts", "network"] as const) join(c, type);
+  if (user?.path) {
+    compileHiding(c);
+    joinAroundUser(c);
+  } else {
+    // Before a new user namespace is made: these belong to that of the host.
+    for (const type of EARLY) join(c, type);
+  }
   if (c.isNew("user")) {
     c.part.at("namespaces", user!.at);
     c.part.op(abi.SYS_unshare, [abi.CLONE_NEWUSER], {

@@ -1,6 +1,6 @@
 // User namespaces: mappings, ownership, what works in one and what does not, joining one.
 import { describe, expect, test } from "bun:test";
-import { existsSync, lchownSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, lchownSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Config, IdMapping } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
@@ -42,6 +42,31 @@ const rows = (text: string): number[][] =>
     .map((line) => line.trim().split(/\s+/).map(Number));
 
 describe("with mappings", () => {
+  buncTest("a joined one, beside a network namespace of the host that it has no rights over", async () => {
+    const owner = mapped((config) => {
+      config.process.args = ["sleep", "60"];
+    });
+    await owner.detach();
+    const { pid } = await owner.state();
+    const network = await rig.background(["unshare", "-n", "sh", "-c", "echo ready; exec sleep 60"]);
+    const joined = mapped((config) => {
+      const paths: Record<string, string> = {
+        user: `/proc/${pid}/ns/user`,
+        network: `/proc/${network.pid}/ns/net`,
+      };
+      config.linux.namespaces = config.linux.namespaces.map(({ type }) =>
+        paths[type] ? { type, path: paths[type]! } : { type },
+      );
+      delete config.linux.uidMappings;
+      delete config.linux.gidMappings;
+      // A sysfs of that network may not be mounted from here.
+      config.mounts = config.mounts.filter(({ type }) => type !== "sysfs" && type !== "cgroup");
+      config.process.args = ["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/net"];
+    });
+    const links = [`/proc/${pid}/ns/user`, `/proc/${network.pid}/ns/net`].map((path) => readlinkSync(path));
+    expect((await joined.output()).trim().split("\n")).toEqual(links);
+  });
+
   buncTest("a time namespace has its offsets, also when it is another container that is joined", async () => {
     const offsets = { monotonic: { secs: 7881, nanosecs: 2718281 }, boottime: { secs: -5, nanosecs: 3 } };
     const container = mapped((config) => {

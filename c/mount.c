@@ -143,12 +143,22 @@ static long configure(struct bunc_state *state, int fs, const char *params, int 
 	return step(state, __NR_fsconfig, 0, sys5(__NR_fsconfig, fs, command, 0, 0, 0));
 }
 
-static long make_file_system(struct bunc_state *state, const struct bunc_mount *m)
+/* The parameter "mode" of a tmpfs. As a parameter it is seen in /proc/mounts, and survives a remount. */
+static long set_mode(struct bunc_state *state, long fs, unsigned int mode)
+{
+	char octal[] = {'0' + (mode >> 9 & 7), '0' + (mode >> 6 & 7), '0' + (mode >> 3 & 7), '0' + (mode & 7),
+			0};
+	return step(state, __NR_fsconfig, 0, sys5(__NR_fsconfig, fs, FSCONFIG_SET_STRING, "mode", octal, 0));
+}
+
+static long make_file_system(struct bunc_state *state, const struct bunc_mount *m, unsigned int mode)
 {
 	long fs = step(state, __NR_fsopen, 0, sys2(__NR_fsopen, m->type, FSOPEN_CLOEXEC));
 	if (fs < 0)
 		return fs;
-	long r = configure(state, (int)fs, (const char *)m->params, FSCONFIG_CMD_CREATE);
+	long r = m->flags & BUNC_MOUNT_TAKE_MODE ? set_mode(state, fs, mode) : 0;
+	if (r >= 0)
+		r = configure(state, (int)fs, (const char *)m->params, FSCONFIG_CMD_CREATE);
 	if (r >= 0)
 		r = step(state, __NR_fsmount, 0, sys3(__NR_fsmount, fs, FSMOUNT_CLOEXEC, m->set));
 	if (r < 0)
@@ -175,9 +185,7 @@ static long mount_file_system(struct bunc_state *state, int root, const char *pa
 	long target = open_target(state, root, path, m, S_IFDIR, &mode);
 	if (target < 0)
 		return target;
-	long mount = make_file_system(state, m), r = mount;
-	if (r >= 0 && m->flags & BUNC_MOUNT_TAKE_MODE)
-		r = step(state, __NR_fchmodat, 0, sys3(__NR_fchmodat, mount, ".", mode));
+	long mount = make_file_system(state, m, mode), r = mount;
 	if (r >= 0 && m->flags & BUNC_MOUNT_COPY_UP)
 		r = copy_up(state, (int)target, (int)mount);
 	if (r >= 0)

@@ -221,7 +221,14 @@ function compileScheduler(c: Context): void {
     .u64(32, s.deadline ?? 0)
     .u64(40, s.period ?? 0);
   c.part.at("process", "process.scheduler");
-  c.part.op(abi.SYS_sched_setattr, [0, attr, 0], { about: "cannot set the scheduler" });
+  // sched_setattr(2): a deadline is refused to a process that may not run on every CPU. The words are runc's.
+  const pinned = c.spec.linux?.resources?.cpu?.cpus;
+  c.part.op(abi.SYS_sched_setattr, [0, attr, 0], {
+    about: "cannot set the scheduler",
+    ...(pinned
+      ? { hint: "process scheduler can't be used together with AllowedCPUs (resources.cpu.cpus)" }
+      : {}),
+  });
 }
 
 function compileMemoryPolicy(c: Context): void {

@@ -12,7 +12,6 @@
  *   4. limit()         when init has mounted everything, before the first hook: cpu, pids, devices and the rest.
  * Whatever fails after create() has been called is followed by undo().
  */
-import { BuncError } from "../errors.ts";
 import type { Part, Slots } from "../launch/program.ts";
 import type { HostState } from "../linux/run-part.ts";
 import type { Spec } from "../oci/config.ts";
@@ -24,7 +23,7 @@ import type { CgroupPaths } from "./names.ts";
 export interface Cgroup {
   readonly driver: "cgroupfs" | "systemd";
   readonly layout: Layout;
-  /** For state.json; a driver that learns them late (systemd) has them after adopt(). */
+  /** For state.json. */
   readonly paths: CgroupPaths;
   /** What of the bundle has no effect here, to be logged. */
   readonly warnings: readonly string[];
@@ -52,11 +51,13 @@ export interface Cgroup {
    */
   create(state: HostState): number;
   /** The driver's turn when init exists and waits; `pid` in this process's pid namespace. */
-  adopt?(pid: number): void | Promise<void>;
+  adopt?(state: HostState, pid: number): void;
   /** Enters init from outside: everywhere on v1; `born` says whether it was cloned into cgroup2. Slow on v1. */
   place(state: HostState, pid: number, born: boolean): void;
   /** Sets the rest of the limits. */
   limit(state: HostState): void;
+  /** Ends what runs and whatever stands for the cgroup elsewhere (a unit of systemd); the directories are left. */
+  stop?(): void;
   /** After a failure: kills what is left and removes what create() made. Never throws. */
   undo(): void;
 }
@@ -68,23 +69,17 @@ export interface CgroupRequest {
   layout: Layout;
   /** Slots of the programs that run in the parent. */
   slots: Slots;
-  systemd?: boolean;
   /** bunc itself runs in a user namespace, where nobody can set device rules; they are left out, as in runc. */
   userNamespace?: boolean;
 }
 
 /**
- * Decides what the container's cgroups will be. Touches nothing; at most reads /proc/self/cgroup and
+ * Decides what the container's cgroups will be, made by bunc itself; systemd's are planned by planSystemd of systemd.ts,
+ * which only --systemd-cgroup loads. Touches nothing; at most reads /proc/self/cgroup and
  * cgroup.controllers, when the bundle makes it necessary.
  *
  * @throws BuncError for a bundle that asks for what this host or bunc cannot do, with the path in config.json.
  */
 export function planCgroup(request: CgroupRequest): Cgroup {
-  if (request.systemd) {
-    throw new BuncError("the systemd cgroup driver is not supported yet", {
-      code: "usage",
-      hint: "leave --systemd-cgroup out",
-    });
-  }
   return new CgroupfsGroup(request);
 }

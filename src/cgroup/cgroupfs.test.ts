@@ -277,10 +277,4 @@ describe("hosts that cannot do it", () => {
   test("nested: only what is mounted", () => {
     expect(Object.keys(groupOf(NESTED).paths)).toEqual(["memory", "devices", "freezer"]);
   });
-  test("systemd comes later", () => {
-    const spec = { ociVersion: "1.3.0" } as Spec;
-    expect(() =>
-      planCgroup({ spec, id: "c", layout: layoutOf(V2), slots: new Slots(), systemd: true }),
-    ).toThrow("systemd cgroup driver is not supported yet");
-  });
 });

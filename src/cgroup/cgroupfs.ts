@@ -49,7 +49,8 @@ export class CgroupfsGroup implements Cgroup {
   private readonly owner: number | undefined;
   private existing: ops.Existing | undefined;
 
-  constructor(request: CgroupRequest) {
+  /** @param unit the path below each hierarchy's mount point, where systemd chooses it and not linux.cgroupsPath */
+  constructor(request: CgroupRequest, unit?: string) {
     const { spec, layout } = request;
     this.layout = layout;
     this.slots = request.slots;
@@ -57,7 +58,7 @@ export class CgroupfsGroup implements Cgroup {
     this.late = new Part();
     this.resources = spec.linux?.resources ?? NOTHING;
     refuseUnsupported(spec);
-    const inner = innerPath(spec.linux?.cgroupsPath, request.id);
+    const inner = unit ?? innerPath(spec.linux?.cgroupsPath, request.id);
     requireHierarchies(layout, request.userNamespace ?? false);
     this.dirs = groupDirs(layout, inner);
     this.paths = pathsOf(this.dirs);
@@ -112,7 +113,7 @@ export class CgroupfsGroup implements Cgroup {
     this.slots.give(list);
   }
 
-  compileCreate(delegated = DELEGATED): Part {
+  compileCreate(delegated = DELEGATED, birth = true): Part {
     const part = new Part();
     const { slots, layout, dirs } = this;
     const existing = this.existing ?? ops.assumeMissing(dirs);
@@ -123,7 +124,7 @@ export class CgroupfsGroup implements Cgroup {
     }
     if (this.owner !== undefined) ops.delegate(part, this.unified!.path, this.owner, delegated);
     for (const op of this.early.ops) part.ops.push(op);
-    if (this.unified) ops.openForBirth(part, this.born, this.unified);
+    if (this.unified && birth) ops.openForBirth(part, this.born, this.unified);
     return part;
   }
 
@@ -139,20 +140,35 @@ export class CgroupfsGroup implements Cgroup {
 
   create(state: HostState): number {
     for (let again = true; ; again = false) {
-      const existing = inspect(this.dirs);
-      refuseOccupied(this.paths, existing, this.resources, this.layout);
-      // From here on what is not there now counts as made by us.
-      this.existing = existing;
-      const part = this.compileCreate(this.owner === undefined ? DELEGATED : readDelegate());
+      this.check();
       try {
-        withUmask(() => runPart(part, state));
+        this.make(state);
         return this.unified ? Math.max(state.get(this.born), -1) : -1;
       } catch (error) {
-        const explained = explainLimit(error, this.paths, this.resources);
         this.undo();
         // A launch beside this one failed, and took back a directory that both need.
-        if (!again || !isVanished(error)) throw explained;
+        if (!again || !isVanished(error)) throw error;
       }
+    }
+  }
+
+  /** The first half of create(): refuses cgroups that cannot be used. What is not there now counts as made by us. */
+  check(): void {
+    const existing = inspect(this.dirs);
+    refuseOccupied(this.paths, existing, this.resources, this.layout);
+    this.existing = existing;
+  }
+
+  /**
+   * The second half.
+   * @param birth init is to be cloned into the cgroup
+   */
+  make(state: HostState, birth = true): void {
+    const part = this.compileCreate(this.owner === undefined ? DELEGATED : readDelegate(), birth);
+    try {
+      withUmask(() => runPart(part, state));
+    } catch (error) {
+      throw explainLimit(error, this.paths, this.resources);
     }
   }
 
@@ -163,9 +179,11 @@ export class CgroupfsGroup implements Cgroup {
     runPart(part, state);
   }
 
-  limit(state: HostState): void {
+  /** @param shared somebody else has made the cgroup */
+  limit(state: HostState, shared = false): void {
     // A cgroup that was there before may have filters of its own, which would go on to deny what is allowed now.
-    const before = this.layout.mode === "v2" && this.devices && this.existing?.present.has(this.paths[""]!);
+    const present = shared || this.existing?.present.has(this.paths[""]!);
+    const before = this.layout.mode === "v2" && this.devices && present;
     const old = before ? attachedFilters(this.paths[""]!) : [];
     runPart(this.late, state);
     if (old.length > 0) detachFilters(this.paths[""]!, old);

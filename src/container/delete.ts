@@ -81,7 +81,7 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
   if (!force) checkDeletable(dir, statusOf(summary, dir.path, cgroups));
   if (summary.pid > 0) {
     await endInit(summary, cgroups, options.endMilliseconds ?? END_MILLISECONDS);
-    removeCgroups(summary, cgroups, warn);
+    await removeCgroups(summary, cgroups, warn);
   } else {
     await removeUnused([...new Set(Object.values(summary.cgroupPaths))], cgroups, warn);
   }
@@ -147,12 +147,18 @@ async function endInit(summary: Summary, cgroups: CgroupOps, milliseconds: numbe
   }
 }
 
-function removeCgroups(summary: Summary, cgroups: CgroupOps, warn: (message: string) => void): void {
-  const { cgroupPaths, sharedPid, rootlessCgroups } = summary;
+async function removeCgroups(
+  summary: Summary,
+  cgroups: CgroupOps,
+  warn: (message: string) => void,
+): Promise<void> {
+  const { cgroupPaths, sharedPid, rootlessCgroups, systemdCgroup } = summary;
   if (Object.keys(cgroupPaths).length === 0) return;
   // A frozen cgroup of v1 lets nothing end.
   if (cgroups.isFrozen(cgroupPaths)) cgroups.thaw(cgroupPaths);
-  if (sharedPid) cgroups.killAll(cgroupPaths);
+  // systemd would give what is left a SIGTERM, and time.
+  if (sharedPid || systemdCgroup) cgroups.killAll(cgroupPaths);
+  if (systemdCgroup) await stopUnit(cgroupPaths, rootlessCgroups, warn);
   try {
     cgroups.destroy(cgroupPaths);
   } catch (error) {
@@ -160,6 +166,21 @@ function removeCgroups(summary: Summary, cgroups: CgroupOps, warn: (message: str
     const message = `unable to remove container's cgroup: ${error.message}`;
     if (!rootlessCgroups) throw new BuncError(message, error.fields);
     warn(message);
+  }
+}
+
+/** As with runc a unit that cannot be stopped, for want of a bus maybe, does not keep the container. */
+async function stopUnit(
+  paths: Readonly<Record<string, string>>,
+  rootless: boolean,
+  warn: (message: string) => void,
+): Promise<void> {
+  const { stopContainerUnit } = await import("../cgroup/systemd.ts");
+  try {
+    stopContainerUnit(paths, rootless);
+  } catch (error) {
+    if (!(error instanceof BuncError)) throw error;
+    warn(renderError(error));
   }
 }
 

@@ -7,6 +7,7 @@ import { type Part, Slots } from "../launch/program.ts";
 import { closeFd } from "../linux/process.ts";
 import { HostState } from "../linux/run-part.ts";
 import type { Spec } from "../oci/config.ts";
+import type { Extras } from "./launch-extras.ts";
 import type { LaunchOptions } from "./types.ts";
 
 /** Errnos that mean "not with these rights", which an ordinary user's container goes on without. */
@@ -24,13 +25,15 @@ export class LaunchCgroup {
 
   constructor(
     private readonly spec: Spec,
-    { id, systemdCgroup, rootless, log }: LaunchOptions,
+    { id, rootless, log }: LaunchOptions,
     euid: number,
+    { systemd }: Pick<Extras, "systemd">,
   ) {
     this.layout = readLayout();
-    this.rootless = rootless ?? euid !== 0;
-    if (this.rootless && this.layout.mode === "none") return;
-    this.group = planCgroup({ spec, id, layout: this.layout, slots: new Slots(), systemd: systemdCgroup });
+    this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0);
+    if (this.rootless && !systemd && this.layout.mode === "none") return;
+    const request = { spec, id, layout: this.layout, slots: new Slots() };
+    this.group = systemd ? systemd.planSystemd({ ...request, rootless: this.rootless }) : planCgroup(request);
     for (const warning of this.group.warnings) log.warn(warning);
   }
 
@@ -62,6 +65,16 @@ export class LaunchCgroup {
       }
       this.group = undefined;
     }
+  }
+
+  /** When init is there and waits for its program. */
+  adopt(pid: number): void {
+    this.group?.adopt?.(this.state, pid);
+  }
+
+  /** Before the cgroups of a container that has ended are removed. */
+  stop(): void {
+    this.group?.stop?.();
   }
 
   /** After init is born. */

@@ -14,6 +14,8 @@ export interface Extras {
   /** $NOTIFY_SOCKET of the caller, "" for none. */
   notifySocket: string;
   hookEnv: string[];
+  /** The systemd driver, when that is to make the cgroups. */
+  systemd?: typeof import("../cgroup/systemd.ts");
   netDevices?: LaunchSettings["netDevices"];
   moveDevices?: (pid: number) => void;
 }
@@ -34,6 +36,7 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
     makeNotifyDirectory(stateDir);
     addNotifyMount(spec, stateDir);
   }
+  if (options.systemdCgroup) extras.systemd = await import("../cgroup/systemd.ts");
   const profile = spec.linux?.seccomp;
   if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
   if (spec.hooks) {

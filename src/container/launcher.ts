@@ -88,7 +88,7 @@ export class Launcher {
     this.rootfs = rootfs;
     this.dir = dir;
     this.euid = sys(abi.SYS_geteuid);
-    this.cgroup = new LaunchCgroup(spec, options, this.euid);
+    this.cgroup = new LaunchCgroup(spec, options, this.euid, extras);
     this.settings = {
       id: options.id,
       bundle: options.bundle,
@@ -127,6 +127,7 @@ export class Launcher {
     this.claimState();
     this.cgroup.create();
     this.settings.enterCgroup = this.cgroup.enter;
+    if (this.options.systemdCgroup) this.settings.cgroupPaths = this.cgroup.paths;
     this.launch = new Launch(this.spec, this.settings, this.host);
     const { plan } = this.launch;
     const opened =
@@ -148,6 +149,7 @@ export class Launcher {
     }
     const { init } = this;
     this.milestone(`nsexec container setup: init is process ${init.pid}`);
+    this.cgroup.adopt(init.pid);
     for (const { part, stage } of plan.first) {
       init.send(part);
       if (stage !== Stage.user) continue;
@@ -293,10 +295,11 @@ export class Launcher {
     const { id, bundle } = this.options;
     const { init, rootfs, created } = this;
     const { annotations } = this.spec;
-    const { paths: cgroupPaths } = this.cgroup;
+    const { paths: cgroupPaths, rootless: rootlessCgroups } = this.cgroup;
+    const driver = this.options.systemdCgroup ? { systemdCgroup: true, rootlessCgroups } : {};
     if (init) this.started = startTime(init.pid);
     const known = init ? { init: { pid: init.pid, start: this.started } } : {};
-    const text = claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...known });
+    const text = claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...driver, ...known });
     if (init) this.dir.saveText(text);
     else this.dir.claim(text);
   }
@@ -345,7 +348,8 @@ export class Launcher {
    * answer executes it and says whether that was all; if not, `remove` does the rest.
    */
   prepareRemoval(): () => boolean {
-    if (this.spec.hooks?.poststop?.length || this.extras.notifySocket) return () => false;
+    if (this.spec.hooks?.poststop?.length || this.extras.notifySocket || this.extras.systemd)
+      return () => false;
     const part = new Part().at("state");
     part.op(abi.SYS_flock, [this.dir.fd, abi.LOCK_EX | abi.LOCK_NB]);
     const seen: string[] = [];
@@ -369,6 +373,7 @@ export class Launcher {
     // Somebody else has deleted it meanwhile.
     if (!this.dir.isCurrent()) return;
     try {
+      this.cgroup.stop();
       destroy(this.cgroup.paths);
     } catch (error) {
       this.options.log.warn(renderError(error));

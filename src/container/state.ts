@@ -127,6 +127,9 @@ export interface Claim {
   created: string;
   cgroupPaths: Readonly<Record<string, string>>;
   annotations?: Record<string, string> | undefined;
+  /** Its cgroup is a unit of systemd, with `rootlessCgroups` of the user's. */
+  systemdCgroup?: boolean;
+  rootlessCgroups?: boolean;
   /** Its init and when that was started, once it is there. */
   init?: { pid: number; start: number };
 }
@@ -137,7 +140,9 @@ export interface Claim {
  * made while init already executes its last part. runc can read it, too: it crashes on a cgroup without `devices`, and of a
  * container without a pid namespace it would kill all that is in the cgroups, whoever's they are.
  */
-export function claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, init }: Claim): string {
+export function claimText(claim: Claim): string {
+  const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
+    claim;
   const state: State = {
     bunc: {
       version: OWN_VERSION,
@@ -145,6 +150,8 @@ export function claimText({ id, bundle, rootfs, created, cgroupPaths, annotation
       bundle,
       rootfs,
       ...(annotations ? { annotations } : {}),
+      ...(systemdCgroup ? { systemdCgroup } : {}),
+      ...(rootlessCgroups ? { rootlessCgroups } : {}),
     },
     id,
     init_process_pid: init ? init.pid : -1,
@@ -157,7 +164,7 @@ export function claimText({ id, bundle, rootfs, created, cgroupPaths, annotation
       mounts: null,
       devices: null,
       namespaces: [{ type: "NEWPID" }],
-      cgroups: { devices: [] },
+      cgroups: systemdCgroup ? { devices: [], Systemd: true } : { devices: [] },
       version: OCI_VERSION,
       labels: [`bundle=${bundle}`],
     },

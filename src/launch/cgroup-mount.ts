@@ -147,7 +147,9 @@ function mountV2(c: Context, entry: CgroupMount, layout: Layout | undefined): vo
 
 /** Where init is in each hierarchy. */
 function containerPaths(c: Context, layout: Layout): Readonly<Record<string, string>> {
-  return pathsOf(groupDirs(layout, innerPath(c.spec.linux?.cgroupsPath, c.settings.id)));
+  return (
+    c.settings.cgroupPaths ?? pathsOf(groupDirs(layout, innerPath(c.spec.linux?.cgroupsPath, c.settings.id)))
+  );
 }
 
 /** The tmpfs, what is mounted in it, and the links; at last the tmpfs becomes read-only if it is to be. */

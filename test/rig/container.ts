@@ -19,6 +19,12 @@ export interface State {
   owner: string;
 }
 
+/** Where linux.cgroupsPath is, when systemd makes the cgroups of what it names: "slice:prefix:name". */
+function groupPath(path: string): string {
+  const [slice, prefix, name] = path.split(":");
+  return name === undefined ? path : join(slice || "system.slice", `${prefix}-${name}.scope`);
+}
+
 /** A bundle on disk and the id its container gets. Made by {@link Rig.container}. */
 export class Container {
   /** Absolute path of the root filesystem on the host. */
@@ -129,8 +135,8 @@ export class Container {
 
   /** Directory of the container's cgroup in the hierarchy of a controller; undefined without that hierarchy. */
   cgroup(controller: string): string | undefined {
-    const mount = host.cgroups.get(controller);
-    return mount === undefined ? undefined : join(mount, this.config.linux.cgroupsPath);
+    const mount = host.cgroups.get(controller) ?? (host.cgroupV1 ? undefined : host.cgroups.get("unified"));
+    return mount === undefined ? undefined : join(mount, groupPath(this.config.linux.cgroupsPath));
   }
 
   /** Content of a file of the container's cgroup, without the last newline. */

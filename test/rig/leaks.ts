@@ -85,7 +85,7 @@ function unescapePath(path: string): string {
   return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** Cgroups of the rig in every hierarchy: at the top, and below the cgroup this process is in. Deepest first. */
+/** Cgroups of the rig in every hierarchy: at the top, in system.slice, and below the cgroup this process is in. Deepest first. */
 export function findCgroups(tag: string): Leak[] {
   const own = new Map<string, string>();
   for (const line of read("/proc/self/cgroup").trim().split("\n")) {
@@ -95,7 +95,11 @@ export function findCgroups(tag: string): Leak[] {
   const found: Leak[] = [];
   const seen = new Set<string>();
   for (const [controller, point] of cgroupMounts()) {
-    for (const parent of new Set([point, join(point, own.get(controller) ?? "/")])) {
+    for (const parent of new Set([
+      point,
+      join(point, "system.slice"),
+      join(point, own.get(controller) ?? "/"),
+    ])) {
       for (const name of entries(parent)) {
         const dir = join(parent, name);
         if (!name.includes(tag) || seen.has(dir)) continue;

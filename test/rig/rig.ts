@@ -19,7 +19,7 @@ import {
 } from "./leaks.ts";
 import { Pty } from "./pty.ts";
 import { makeRootfs, putProgram } from "./rootfs.ts";
-import { runtime } from "./runtime.ts";
+import { runtime, systemdDriver } from "./runtime.ts";
 import { makeScratch, type Scratch } from "./scratch.ts";
 
 /** How a command is run. */
@@ -126,7 +126,7 @@ export class Rig {
     const id = this.unique();
     const bundle = join(this.scratch.bundles, id);
     mkdirSync(bundle);
-    const container = new Container(this, id, bundle, defaultConfig(`/${id}`));
+    const container = new Container(this, id, bundle, defaultConfig(systemdDriver ? `:t:${id}` : `/${id}`));
     this.containers.push(container);
     if (rootfs === undefined) {
       makeRootfs(container.rootfs, this.scratch.store);
@@ -148,7 +148,8 @@ export class Rig {
 
   private command(args: string[], options: CallOptions): string[] {
     const root = options.root === undefined ? this.scratch.root : options.root;
-    const global = [...(root === null ? [] : ["--root", root]), ...(options.global ?? [])];
+    const driver = systemdDriver ? ["--systemd-cgroup"] : [];
+    const global = [...driver, ...(root === null ? [] : ["--root", root]), ...(options.global ?? [])];
     return [...(options.wrap ?? []), runtime, ...global, ...args];
   }
 

@@ -13,6 +13,9 @@ if (!existsSync(runtime))
 if (process.getuid?.() !== 0)
   throw new Error("tests that start containers need root: sudo make test-integration");
 
+/** Whether systemd makes the cgroups of the containers (`$BUNC_CGROUP_DRIVER` is "systemd"), not the runtime. */
+export const systemdDriver = process.env.BUNC_CGROUP_DRIVER === "systemd";
+
 /** True when the runtime is bunc itself; a runc given by `$BUNC` is only there to check the tests against. */
 export const isBunc = basename(realpathSync(runtime)) === "bunc";
 

@@ -74,7 +74,8 @@ export function statusOf(summary: Summary, path: string, cgroups: Pick<CgroupOps
 export function openProcess(process: { pid: number; start: number }): number {
   if (process.pid <= 0) return -abi.ESRCH;
   const fd = sys(abi.SYS_pidfd_open, process.pid, 0);
-  if (fd < 0) return fd;
+  // EINVAL: no process any more, but the number is still in use, as that of a session or a process group.
+  if (fd < 0) return fd === -abi.EINVAL ? -abi.ESRCH : fd;
   // The pidfd holds on to whatever had the pid; if the right process has it now, it had it then.
   if (isAlive(process)) return fd;
   closeFd(fd);

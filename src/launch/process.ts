@@ -286,18 +286,20 @@ export function compileLabels(c: Context): void {
     "process.apparmorProfile",
     apparmorProfile && `exec ${apparmorProfile}`,
     "unable to apply apparmor profile",
+    `the profile ${JSON.stringify(apparmorProfile)} must be loaded on this host`,
   );
-  writeLabel(c, "process.selinuxLabel", selinuxLabel, "can't set process label");
+  const hint = `the policy of this host must know ${JSON.stringify(selinuxLabel)}`;
+  writeLabel(c, "process.selinuxLabel", selinuxLabel, "can't set process label", hint);
 }
 
-function writeLabel(c: Context, path: string, label: string | undefined, about: string): void {
+function writeLabel(c: Context, path: string, label: string | undefined, about: string, hint: string): void {
   const slot = c.labels.get(path);
   if (!slot || !label) return;
   const bytes = new TextEncoder().encode(label);
   c.part.at("process", path);
   c.part.op(abi.BUNC_OP_WRITE, [slot, bytes, bytes.length], {
     about,
-    hint: "the profile must be loaded on this host",
+    hint,
   });
   c.part.op(abi.SYS_close, [slot]);
 }

@@ -30,7 +30,7 @@ LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
 	runc crun redis-server uidmap strace iproute2 util-linux procps
 
-.PHONY: build demo test test-unit test-integration test-fault lint format bench install clean deps apt npm
+.PHONY: build demo test test-unit test-integration test-fault cgroup2-test vm-test lint format bench install clean deps apt npm
 
 build: bunc
 
@@ -118,7 +118,7 @@ build/bench-timer: test/bench/timer.c
 C_FORMATTED = c/*.c c/*.h test/rig/*.c test/rig/*.h test/bench/*.c test/unit-c/*.c test/integration/*.c
 
 test: deps
-	$(MAKE) lint test-unit test-integration test-fault
+	$(MAKE) lint test-unit test-integration cgroup2-test test-fault
 
 lint: $(GEN) $(BUN)
 	clang-format --dry-run --Werror $(C_FORMATTED)
@@ -134,6 +134,14 @@ test-unit: $(GEN) build/libbunc.so
 
 test-integration: bunc build/test-helper
 	$(BUN) test test/integration
+
+# The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
+cgroup2-test: bunc build/test-helper
+	test/vm/cgroup2 $(BUN) test --timeout 60000 $(or $(TESTS),cgroup.test cgroup-v2 devices kill-delete lifecycle mount-special)
+
+# A Debian system with systemd and cgroup v2 under QEMU; LANES of test/vm/lane (root systemd user), TESTS: files.
+vm-test: bunc build/test-helper
+	test/vm/run $(LANES) -- $(TESTS)
 
 test-fault: bunc build/bunc-faults build/test-helper
 	$(BUN) test test/fault

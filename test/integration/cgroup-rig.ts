@@ -160,7 +160,8 @@ export function cleanUp(): void {
     expect(leftovers()).toEqual([]);
   });
   afterAll(() => {
-    if (!v2) return;
+    // Where systemd runs, what is enabled is its business, and others use it.
+    if (!v2 || existsSync("/run/systemd/system")) return;
     for (const name of readFileSync(control, "utf8").trim().split(" ")) {
       if (name && !enabled.includes(name)) writeFileSync(control, `-${name}`);
     }

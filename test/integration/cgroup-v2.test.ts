@@ -227,7 +227,7 @@ describe.skipIf(!root || host.mode !== "hybrid")("a private view of this host", 
   });
 
   test("everything read-only", async () => {
-    const readonly = "for m in /sys/fs/cgroup/*; do mount -o remount,bind,ro $m; done";
+    const readonly = "for m in /sys/fs/cgroup/*; do ! mountpoint -q $m || mount -o remount,bind,ro $m; done";
     const out = await view(readonly, "fail");
     expect(out).toContain("unable to apply cgroup configuration: mkdir /sys/fs/cgroup/");
     expect(out).toContain("read-only file system");

@@ -19,7 +19,9 @@ describe("a cgroup mount", () => {
 
   for (const cgroupns of [false, true]) {
     const title = cgroupns ? "in a cgroup namespace" : "in the host's cgroup namespace";
-    test(`${title} shows the container's own cgroup, read-only`, async () => {
+    // cgroup2 has one root per namespace; runc shows the host's as well.
+    const shown = cgroupns || host.cgroupV1 ? "the container's own cgroup" : "the host's cgroups";
+    test(`${title} shows ${shown}, read-only`, async () => {
       const container = rig.container((config) => {
         if (cgroupns) config.linux.namespaces.push({ type: "cgroup" });
       });
@@ -30,7 +32,9 @@ describe("a cgroup mount", () => {
         done; true`;
       container.config.process.args = ["sh", "-c", script];
       const result = (await container.run()).ok();
-      expect(result.stdout).not.toMatch(/is not ours|is writable/);
+      expect(result.stdout).not.toMatch(
+        shown.startsWith("the host") ? /is writable/ : /is not ours|is writable/,
+      );
       const table = parseMountInfo(result.stdout).filter(({ point }) => point.startsWith("/sys/fs/cgroup"));
       const listed = new Set(result.stderr.trim().split("\n"));
       for (const [name, point] of controllers) {

@@ -5,7 +5,6 @@ import { existsSync } from "node:fs";
 import type { Config } from "../rig/config.ts";
 import type { Result } from "../rig/rig.ts";
 import { useRig } from "../rig/rig.ts";
-import { output } from "../rig/rootfs.ts";
 import { buncDescribe, testUnless } from "../rig/runtime.ts";
 
 const rig = useRig();
@@ -18,6 +17,7 @@ const noIp = existsSync("/usr/sbin/ip") || existsSync("/sbin/ip") ? undefined : 
 async function launch(
   script: string,
   edit: (config: Config) => void,
+  after = "true",
 ): Promise<{ result: Result; inside: string; host: string }> {
   const container = rig.container((config) => {
     config.process.args = ["ip", "addr"];
@@ -28,7 +28,7 @@ async function launch(
     "-n",
     "sh",
     "-c",
-    `set -e; ${script}; set +e; "$@"; code=$?; echo --; ip -o link; exit $code`,
+    `set -e; ${script}; set +e; "$@"; code=$?; echo --; ip -o link; ${after}; exit $code`,
     "sh",
   ];
   const result = await container.run([], { wrap });
@@ -90,10 +90,12 @@ buncDescribe("netDevices", () => {
       const target = `nsenter --net=/proc/${line}/ns/net`;
       // The first device of a namespace gets index 2, on the host as in the target.
       const script = `${target} ip link add q0 type veth peer name q1; ${veth}; ip addr add 10.0.0.1/24 dev dev1`;
-      const { result, inside } = await launch(script, (config) => {
+      const edit = (config: Config) => {
         config.linux.netDevices = { dev1: { name: "q%d" } };
         config.linux.namespaces.find(({ type }) => type === "network")!.path = `/proc/${line}/ns/net`;
-      });
+      };
+      // Asked while the namespace of its peer lives.
+      const { result, inside, host } = await launch(script, edit, `echo; ${target} ip -o link`);
       result.ok();
       const moved = device(inside, "q2");
       expect(moved).toContain("10.0.0.1/24");
@@ -101,7 +103,7 @@ buncDescribe("netDevices", () => {
       expect(Number.parseInt(moved, 10)).toBeGreaterThan(3);
       expect(device(inside, "q1")).not.toMatch(/<[^>]*\bUP\b/);
       // Who owns the namespace keeps the device after the container's end.
-      expect(output(["nsenter", `--net=/proc/${line}/ns/net`, "ip", "-o", "link"])).toContain("q2");
+      expect(host).toContain("q2@");
     },
   );
 

@@ -130,7 +130,9 @@ describe("--no-pivot", () => {
 });
 
 describe("rootfsPropagation", () => {
-  const shared = ["unshare", "-m", "--propagation", "shared"];
+  // Shared, but not with the host, whose mounts may be shared, too.
+  const unshare = (propagation: string) => ["unshare", "-m", "--propagation", propagation];
+  const shared = [...unshare("private"), ...unshare("shared")];
   const kinds = (propagation: string[]): string =>
     propagation
       .map((field) => field.split(":")[0])

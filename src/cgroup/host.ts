@@ -65,7 +65,7 @@ function unfit(message: string, hint: string): BuncError {
 }
 
 /** linux.resources.memory.checkBeforeUpdate: v2 would kill processes where v1 refuses the limit. */
-function refuseUsage(path: string, { memory }: LinuxResources): void {
+export function refuseUsage(path: string, { memory }: LinuxResources): void {
   if (!memory?.checkBeforeUpdate) return;
   const usage = numberIn(`${path}/memory.current`);
   if (usage === undefined) return;

@@ -59,6 +59,8 @@ const layer: ContainerLayer = {
   resumeContainer: (root, id) => record(undefined, "resume", root, id),
   containerProcesses: (root, id) => record([1, 77], "ps", root, id),
   runtimeFeatures: () => record({ ociVersionMin: "1.0.0" }, "features"),
+  updateContainer: (root, id, resources, { l3CacheSchema, memBwSchema } = {}) =>
+    record(undefined, "update", root, id, resources, { l3CacheSchema, memBwSchema }),
   loadState: (root, id) => record(rig.containers[0] as ContainerInfo, "state", root, id),
   listContainers: (root) =>
     record({ containers: rig.containers, errors: ["load container bad: unexpected end"] }, "list", root),

@@ -3,6 +3,8 @@
  * what is told about a container, and the functions commands call. Types only, so importing it costs nothing.
  */
 
+import type { LinuxResources } from "../oci/config.ts";
+
 /** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
 export interface Log {
   /** True under `--debug`; ask before building an expensive message. */
@@ -100,6 +102,13 @@ export interface ContainerLayer {
   containerProcesses(root: string, id: string): Result<number[]>;
   /** The features document of the runtime-spec. */
   runtimeFeatures(): Result<object>;
+  /** Changes the limits of a container that is not stopped; see update.ts. */
+  updateContainer(
+    root: string,
+    id: string,
+    resources: LinuxResources,
+    options?: { l3CacheSchema?: string; memBwSchema?: string; warn?: (message: string) => void },
+  ): Result<void>;
   loadState(root: string, id: string): Result<ContainerInfo>;
   /** Throws with errno ENOENT when `root` does not exist. */
   listContainers(root: string): Result<Listing>;

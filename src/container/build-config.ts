@@ -1,7 +1,7 @@
 /** config.json as libcontainer keeps it in state.json (runc's specconv CreateLibcontainerConfig), without the cgroup. */
 
 import { propagationFlag } from "../launch/mount-options.ts";
-import { cleanPath } from "../launch/mounts.ts";
+import { cleanPath } from "../launch/mount-sources.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type {
   Hook,

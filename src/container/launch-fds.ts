@@ -46,9 +46,13 @@ export async function openInheritedFds(
         opened.fds.push(sources.consoleFd);
         continue;
       }
-      if (from.kind === "tree")
+      let number: number;
+      if (from.kind === "tree" || from.kind === "mapping") {
         trees ??= new (await import("./trees.ts")).TreeOpener(sources.spec, sources.euid);
-      const number = from.kind === "tree" ? trees!.open(from) : openFd(from, sources);
+        number = from.kind === "tree" ? trees.open(from) : trees.mapping(from.mount);
+      } else {
+        number = openFd(from, sources);
+      }
       opened.fds.push(number);
       opened.owned.push(number);
     }
@@ -62,7 +66,7 @@ export async function openInheritedFds(
 }
 
 function openFd(
-  from: Exclude<InheritedFd["from"], { kind: "tree" }>,
+  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" }>,
   { options, stateDir }: FdSources,
 ): number {
   // Relative sockets are relative to the bundle, as in runc.

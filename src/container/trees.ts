@@ -97,6 +97,18 @@ export class TreeOpener {
     throw refusal(from, -result, idmap, about);
   }
 
+  /**
+   * The user namespace with the id mapping of a mount that init makes.
+   * @returns a descriptor that the caller closes
+   * @throws BuncError naming the mount
+   */
+  mapping(mount: number): number {
+    const path = `mounts[${mount}]`;
+    const fd = sys(abi.SYS_fcntl, this.namespace(mount, path), abi.F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) throw namespaceError("fcntl", -fd, path);
+    return fd;
+  }
+
   /** Closes the user namespaces; mounts keep theirs. */
   close(): void {
     for (const fd of this.namespaces.values()) closeFd(fd);

@@ -15,7 +15,8 @@ import {
 import { compileDevices, compileNullStreams } from "./devices.ts";
 import { compileHooks } from "./hooks.ts";
 import { compileLookup, type Execve } from "./lookup.ts";
-import { compileMounts, compileReadonlyMounts, planTrees } from "./mounts.ts";
+import { planTrees } from "./mount-sources.ts";
+import { compileMounts, compileReadonlyMounts } from "./mounts.ts";
 import {
   type Birth,
   compileCgroupNamespace,

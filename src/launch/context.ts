@@ -64,6 +64,7 @@ export interface InheritedFd {
     | { kind: "console-socket" }
     | { kind: "pidfd-socket" }
     | { kind: "namespace"; namespace: LinuxNamespace; path: string }
+    | { kind: "mapping"; mount: number }
     | { kind: "tree"; source: string; recursive: boolean; mount: number };
 }
 

@@ -6,7 +6,7 @@ import { abi, bunc_device_, sizeof_ } from "../linux/abi.gen.ts";
 import type { LinuxDevice } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import { parseMountOptions } from "./mount-options.ts";
-import { cleanPath } from "./mounts.ts";
+import { cleanPath } from "./mount-sources.ts";
 import { type Slot, Struct } from "./program.ts";
 
 /** The devices that the runtime-spec promises to every container (config-linux.md "Default Devices"). */

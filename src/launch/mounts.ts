@@ -9,6 +9,7 @@ import type { Mount } from "../oci/config.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
 import { type MountFlags, parseMountOptions } from "./mount-options.ts";
+import { bindSource, openInside, sourceInside, targetPath, treeFd } from "./mount-sources.ts";
 import { Struct } from "./program.ts";
 
 /** Files of /proc that lxcfs and others may cover; nothing else may be mounted inside of /proc. */
@@ -25,17 +26,6 @@ const PROC_FILES: ReadonlySet<string> = new Set([
   "/proc/sys/crypto/fips_enabled",
 ]);
 
-/** A destination as an absolute path without "." and ".." and double slashes. */
-export function cleanPath(path: string): string {
-  const out: string[] = [];
-  for (const part of path.split("/")) {
-    if (part === "" || part === ".") continue;
-    if (part === "..") out.pop();
-    else out.push(part);
-  }
-  return `/${out.join("/")}`;
-}
-
 /** One mount on its way. */
 interface Entry {
   index: number;
@@ -46,38 +36,13 @@ interface Entry {
   about: string;
 }
 
-/** The source tree of a bind mount that the parent must open: name of the inherited descriptor. */
-export function treeFd(index: number): string {
-  return `mount:${index}`;
-}
-
-/**
- * Declares the descriptors of bind sources that init could not open itself: with a user namespace it may lack the
- * right to walk to them, and an idmapped mount can only be made by the parent. A parent without rights has nothing to
- * give: init, in its own mount namespace, then has more of them.
- */
-export function planTrees(c: Context): void {
-  const mounts = c.spec.mounts ?? [];
-  const user = c.namespace("user") !== undefined;
-  for (let i = 0; i < mounts.length; i++) {
-    const flags = parseMountOptions(mounts[i]!.options, mounts[i]!.type);
-    if (!flags.bind || flags.remount) continue;
-    const mapped = flags.idmap || mounts[i]!.uidMappings?.length;
-    if (!mapped && (!user || c.settings.rootless)) continue;
-    c.inherit({
-      name: treeFd(i),
-      from: { kind: "tree", source: bindSource(c, mounts[i]!), recursive: flags.recursive, mount: i },
-    });
-  }
-}
-
 /** All mounts of config.json, in their order. */
 export function compileMounts(c: Context): void {
   const mounts = c.spec.mounts ?? [];
   for (let i = 0; i < mounts.length; i++) {
     const mount = mounts[i]!;
     const flags = parseMountOptions(mount.options, mount.type);
-    const target = cleanPath(mount.destination);
+    const target = targetPath(c, mount.destination);
     const type = flags.bind ? "bind" : (mount.type ?? "");
     const source = mount.source ?? "";
     const entry: Entry = {
@@ -110,11 +75,6 @@ function checkTarget({ target, type, index, about }: Entry): void {
     throw new BuncError(`${about}: ${problem}`, { code: "config", path: `mounts[${index}].destination` });
 }
 
-function bindSource(c: Context, mount: Mount): string {
-  const source = mount.source ?? "";
-  return source.startsWith("/") ? source : `${c.settings.bundle}/${source}`;
-}
-
 /** A bind mount: of a path on the host, or of a tree that the parent has opened. */
 function compileBind(c: Context, entry: Entry): void {
   const { mount, flags, target, index } = entry;
@@ -123,7 +83,9 @@ function compileBind(c: Context, entry: Entry): void {
   if (target === "/proc") how |= abi.BUNC_MOUNT_ONLY_PROC;
   else if (!PROC_FILES.has(target)) how |= abi.BUNC_MOUNT_GUARD_PROC;
   const struct = mountStruct(flags, how);
-  if (tree === undefined) struct.pointer(MOUNT.source, bindSource(c, mount));
+  const inside = tree === undefined ? sourceInside(c, mount) : undefined;
+  if (inside !== undefined) openInside(c, index, inside, flags, struct.at(MOUNT.tree));
+  else if (tree === undefined) struct.pointer(MOUNT.source, bindSource(c, mount));
   else struct.u64(MOUNT.tree, tree);
   // The parent's clone is a peer of the host's mount: what the container mounts below it must stay here.
   const slave = flags.recursive ? abi.MS_SLAVE | abi.MS_REC : abi.MS_SLAVE;
@@ -213,7 +175,7 @@ export function compileReadonlyMounts(c: Context): void {
     // Most have no such option: do not read them all again.
     if (!options?.includes("ro")) continue;
     const flags = parseMountOptions(options, type);
-    const target = cleanPath(destination);
+    const target = targetPath(c, destination);
     if (flags.bind || flags.remount || !isReadonlyLate({ type, target, flags })) continue;
     c.part.at("mounts", `mounts[${i}].options`);
     c.part.op(abi.BUNC_OP_MOUNT_ATTR, [c.root, target, abi.MOUNT_ATTR_RDONLY, 0], {

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Container } from "../rig/container.ts";
 import { useRig } from "../rig/rig.ts";
-import { buncTest, host, isBunc } from "../rig/runtime.ts";
+import { buncTest, host, isBunc, systemdDriver } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -98,7 +98,8 @@ describe("kill", () => {
     expect(alive(child)).toBe(true);
     (await rig.call(isBunc ? ["kill", container.id, "KILL"] : ["kill", "--all", container.id, "KILL"])).ok();
     await container.waitFor("stopped");
-    expect(container.cgroupFile("unified", "cgroup.procs")).toBe("");
+    // systemd removes a scope that is empty.
+    if (!systemdDriver) expect(container.cgroupFile("unified", "cgroup.procs")).toBe("");
     expect(alive(child)).toBe(false);
   });
 });

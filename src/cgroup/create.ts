@@ -6,7 +6,8 @@ import { type Layout, v2Controllers } from "./layout.ts";
 import { type GroupDir, parentsOf } from "./names.ts";
 import { writeValue } from "./write.ts";
 
-const APPLY = "unable to apply cgroup configuration";
+/** How errors of cgroups begin, in runc's words. */
+export const APPLY = "unable to apply cgroup configuration";
 const MODE = 0o755;
 const WRITABLE =
   "the cgroup file systems must be mounted read-write and this user must be allowed to write to them";

@@ -43,6 +43,7 @@ export function buildState(spec: Spec, input: StateInput): State {
   if (!hasPidNamespace(spec)) own.sharedPid = true;
   if (input.rootlessCgroups) own.rootlessCgroups = true;
   if (input.systemdCgroup) own.systemdCgroup = true;
+  if (input.noNewKeyring) own.noNewKeyring = true;
   const { poststart, poststop } = config.Hooks ?? {};
   if (poststart || poststop) {
     own.hooks = {};

@@ -27,6 +27,8 @@ export interface FdSources {
   /** The socket for the terminal's master, when the command itself relays it. */
   consoleFd: number | undefined;
   euid: number;
+  /** A pidfd of the init of the container that is joined; stays the caller's. */
+  containerInit?: number;
 }
 
 /**
@@ -44,6 +46,10 @@ export async function openInheritedFds(
     for (const { from } of wanted.slice(1)) {
       if (from.kind === "console-socket" && sources.consoleFd !== undefined) {
         opened.fds.push(sources.consoleFd);
+        continue;
+      }
+      if (from.kind === "container-init") {
+        opened.fds.push(sources.containerInit!);
         continue;
       }
       let number: number;
@@ -66,7 +72,7 @@ export async function openInheritedFds(
 }
 
 function openFd(
-  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" }>,
+  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" | "container-init" }>,
   { options, stateDir }: FdSources,
 ): number {
   // Relative sockets are relative to the bundle, as in runc.

@@ -144,6 +144,7 @@ describe("the summary", () => {
         sharedPid: false,
         rootlessCgroups: false,
         systemdCgroup: false,
+        noNewKeyring: false,
         poststart: [],
         poststop: [{ path: "/bin/true", args: ["true", "x"], env: null, dir: "", timeout: 3_000_000_000 }],
         rdtGroups: [],

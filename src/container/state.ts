@@ -43,6 +43,7 @@ export interface OwnState {
   /** Cgroups are made and removed as far as permissions go (config.rootless_cgroups). */
   rootlessCgroups?: boolean;
   systemdCgroup?: boolean;
+  noNewKeyring?: boolean;
   /** Hooks that later commands run. */
   hooks?: { poststart?: LibcontainerHook[]; poststop?: LibcontainerHook[] };
   startOps?: StartOp[];
@@ -91,6 +92,7 @@ export interface Summary {
   sharedPid: boolean;
   rootlessCgroups: boolean;
   systemdCgroup: boolean;
+  noNewKeyring: boolean;
   poststart: LibcontainerHook[];
   poststop: LibcontainerHook[];
   /** Directories of resctrl that were made for this container alone. */
@@ -311,6 +313,7 @@ function summaryOfOwn(head: Head, own: OwnState, file: string): Summary {
     sharedPid: own.sharedPid === true,
     rootlessCgroups: own.rootlessCgroups === true,
     systemdCgroup: own.systemdCgroup === true,
+    noNewKeyring: own.noNewKeyring === true,
     poststart: own.hooks?.poststart ?? [],
     poststop: own.hooks?.poststop ?? [],
     rdtGroups: own.rdtGroups ?? [],
@@ -332,6 +335,7 @@ function summaryOfConfig(state: State, file: string): Summary {
     sharedPid: !config.namespaces?.some((namespace) => namespace.type === "NEWPID" && !namespace.path),
     rootlessCgroups: config.rootless_cgroups === true,
     systemdCgroup: config.cgroups?.Systemd === true,
+    noNewKeyring: config.no_new_keyring === true,
     // runc up to 1.5 has run them in `create` already.
     poststart: [],
     poststop: hooks?.poststop ?? [],

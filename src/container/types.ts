@@ -4,6 +4,7 @@
  */
 
 import type { LinuxResources } from "../oci/config.ts";
+import type { ExecOptions } from "./exec.ts";
 
 /** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
 export interface Log {
@@ -86,6 +87,8 @@ export interface ContainerLayer {
   createContainer(options: LaunchOptions): Result<Created>;
   /** create and start; resolves to the exit code for the caller: the program's, 128+n for a signal, 0 detached. */
   runContainer(options: RunOptions): Result<number>;
+  /** Runs a process in a container; resolves to the exit code for the caller as runContainer does. */
+  execContainer(options: ExecOptions & { detach: boolean }): Result<number>;
   startContainer(root: string, id: string): Result<void>;
   /** Sends a signal to init; `signo` 0 only asks. Says "container not running" when there is no process. */
   killContainer(root: string, id: string, signo: number): Result<void>;

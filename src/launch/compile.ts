@@ -160,7 +160,7 @@ function* compileRootfs(c: Context): Generator<SentPart, void> {
 }
 
 /** From the finished root to execve. */
-function* compileProgram(c: Context): Generator<SentPart, void> {
+export function* compileProgram(c: Context): Generator<SentPart, void> {
   compileTerminal(c);
   if (!c.process.terminal) c.part.at("process").op(abi.SYS_setsid, [], { tolerate: [[abi.EPERM, 0]] });
   compilePidfd(c);

@@ -60,6 +60,7 @@ export interface InheritedFd {
   /** How the parent gets it. */
   from:
     | { kind: "sync" }
+    | { kind: "container-init" }
     | { kind: "state-dir" }
     | { kind: "console-socket" }
     | { kind: "pidfd-socket" }

@@ -110,7 +110,7 @@ export function compileNamespaces(c: Context): SentPart[] {
   c.part.op(abi.BUNC_OP_RESET_SIGNALS, []);
   c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
   compileOomScore(c);
-  compileLabels(c);
+  compileLabelFiles(c);
   const user = c.namespace("user");
   // In another user namespace init has no rights on cgroups any more.
   if (user) c.settings.enterCgroup?.(c.part);
@@ -138,7 +138,7 @@ export function compileNamespaces(c: Context): SentPart[] {
 }
 
 /** The score is written while /proc is the host's, and init may still write to its own files there. */
-function compileOomScore(c: Context): void {
+export function compileOomScore(c: Context): void {
   const score = c.process.oomScoreAdj;
   if (score === undefined) return;
   const text = new TextEncoder().encode(String(score));
@@ -244,7 +244,7 @@ export function compileCgroupNamespace(c: Context): void {
 }
 
 /** Labels for the coming execve are written late, to files opened now: a container's /proc may be a fake. */
-function compileLabels(c: Context): void {
+export function compileLabelFiles(c: Context): void {
   const { apparmorProfile, selinuxLabel } = c.process;
   if (apparmorProfile) {
     if (!c.host.apparmor) {

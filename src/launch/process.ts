@@ -247,7 +247,7 @@ function compileMemoryPolicy(c: Context): void {
 }
 
 /** "0-3,7" as sorted numbers. The list was checked with the bundle. */
-function parseNumberList(list: string): number[] {
+export function parseNumberList(list: string): number[] {
   const numbers = new Set<number>();
   for (const range of list.split(",")) {
     if (!range.trim()) continue;

@@ -1,0 +1,345 @@
+/** `exec`: another process in a container, by a launch program that joins namespaces instead of making them. */
+import { loadBundle } from "../bundle/load.ts";
+import { readLayout } from "../cgroup/layout.ts";
+import * as live from "../cgroup/live.ts";
+import { BuncError } from "../errors.ts";
+import { type LaunchSettings, NAMESPACES, Stage } from "../launch/context.ts";
+import { ExecProgram } from "../launch/exec.ts";
+import { parseNumberList } from "../launch/process.ts";
+import { abi } from "../linux/abi.gen.ts";
+import { pathError, writeAtomic } from "../linux/file.ts";
+import { sys, text } from "../linux/lib.ts";
+import { closeFd } from "../linux/process.ts";
+import { receiveFd, socketPair } from "../linux/socket.ts";
+import { servesOthers } from "../linux/wait.ts";
+import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import { bundleIo } from "./bundle-io.ts";
+import { enterV1, execCgroups, openUnified, parseSubCgroups } from "./exec-cgroup.ts";
+import { changeProcess, type ExecChanges, readProcess } from "./exec-process.ts";
+import { hookStateJson } from "./hook-state.ts";
+import { callersNofile, hostFacts } from "./host-facts.ts";
+import { Init } from "./init-channel.ts";
+import { openInheritedFds } from "./launch-fds.ts";
+import type { Summary } from "./state.ts";
+import { openProcess, statusOf } from "./status.ts";
+import { readSummary, statePath } from "./store.ts";
+import { Signals, supervise } from "./supervise.ts";
+import type { TerminalRelay } from "./terminal-relay.ts";
+import type { LaunchOptions, Log } from "./types.ts";
+
+/** What `exec` is told. */
+export interface ExecOptions {
+  root: string;
+  id: string;
+  /** A file with the process, or how the container's own is to be changed. */
+  process: { file: string } | { changes: ExecChanges };
+  consoleSocket?: string;
+  pidfdSocket?: string;
+  /** Absolute path of the file to write the pid to. */
+  pidFile?: string;
+  preserveFds: number;
+  /** --cgroup: "path", or "controller[,controller...]:path". */
+  cgroups: readonly string[];
+  ignorePaused: boolean;
+  log: Log;
+}
+
+/** A process that was started in a container; the caller waits for it. */
+export interface Started {
+  pid: number;
+  pidfd: number;
+}
+
+/** What whoever starts it has prepared for its terminal. */
+interface Console {
+  /** The socket that gets the terminal's master, when the caller itself relays it. */
+  fd?: number;
+  /** Called when the terminal is there, and the program not yet. */
+  ready?: () => Promise<void>;
+}
+
+/**
+ * Starts a process in a container, and returns once its program has been executed.
+ * @throws BuncError in runc's words; nothing of it is left then
+ */
+export async function startExec(options: ExecOptions, console: Console = {}): Promise<Started> {
+  const { root, id } = options;
+  const summary = readSummary(root, id);
+  checkStatus(summary, statePath(root, id), options.ignorePaused);
+  const container = openProcess(summary);
+  if (container < 0) throw stopped();
+  try {
+    return await new Exec(options, summary, container, console).start();
+  } finally {
+    closeFd(container);
+  }
+}
+
+/**
+ * `exec` as the command has it.
+ * @returns the exit code for the caller: the program's, 128+n for a signal, 0 when detached
+ */
+export async function execContainer(options: ExecOptions & { detach: boolean }): Promise<number> {
+  const { detach, consoleSocket } = options;
+  const signals = detach ? undefined : new Signals();
+  const pair = !detach && !consoleSocket ? socketPair() : undefined;
+  let relay: TerminalRelay | undefined;
+  const wantsTerminal = "changes" in options.process ? options.process.changes.terminal : undefined;
+  if (detach && wantsTerminal && !consoleSocket) throw needsSocket();
+  const console: Console = {};
+  if (pair) {
+    console.fd = pair[1];
+    console.ready = async () => {
+      relay = await openRelay(pair[0]);
+    };
+  }
+  let process: Started;
+  try {
+    process = await startExec(options, console);
+  } catch (error) {
+    relay?.close();
+    throw error;
+  }
+  if (pair) closeFd(pair[1]);
+  try {
+    writePidFile(options.pidFile, process);
+    if (!signals) return 0;
+    const exit = supervise(process.pidfd, signals, relay, undefined);
+    return exit.signal ? 128 + exit.signal : exit.code;
+  } finally {
+    relay?.close();
+  }
+}
+
+class Exec {
+  constructor(
+    private readonly options: ExecOptions,
+    private readonly summary: Summary,
+    /** A pidfd of the container's init. */
+    private readonly container: number,
+    private readonly console: Console,
+  ) {}
+
+  async start(): Promise<Started> {
+    const { options, summary, console } = this;
+    const { spec } = loadBundle(summary.bundle, bundleIo);
+    const wanted = options.process;
+    const process = "file" in wanted ? readProcess(wanted.file) : changeProcess(spec.process, wanted.changes);
+    process.oomScoreAdj ??= spec.process?.oomScoreAdj;
+    if (process.terminal && !options.consoleSocket && console.fd === undefined) throw needsSocket();
+    if (!process.terminal && options.consoleSocket) {
+      throw new BuncError("cannot use console socket if runc will not detach or allocate tty", {
+        code: "usage",
+      });
+    }
+    const joined = namespacesOf(summary.pid);
+    const cgroups = execCgroups(summary.cgroupPaths, parseSubCgroups(options.cgroups));
+    const settings = await this.settings(spec, process, joined, cgroups);
+    const host = hostFacts({ ...spec, process }, false, readLayout());
+    const { initial, final } = process.execCPUAffinity ?? {};
+    const affinity = {
+      initial: initial ? parseNumberList(initial) : undefined,
+      final: final ? parseNumberList(final) : undefined,
+    };
+    const program = new ExecProgram(spec, process, { join: joined, affinity }, settings, host);
+    const init = await this.spawn(program, spec, settings.preserve, cgroups);
+    try {
+      await this.follow(init, program, spec);
+    } catch (error) {
+      init.kill();
+      throw error;
+    }
+    init.close();
+    return { pid: init.pid, pidfd: init.pidfd };
+  }
+
+  private async settings(
+    spec: Spec,
+    process: Process,
+    joined: readonly LinuxNamespaceType[],
+    cgroups: Readonly<Record<string, string>>,
+  ): Promise<LaunchSettings> {
+    const { options, summary } = this;
+    const euid = sys(abi.SYS_geteuid);
+    let preserve = 0;
+    if (options.preserveFds > 0 || globalThis.process.env.LISTEN_FDS) {
+      const passed = (await import("./preserve.ts")).passedFds(options.preserveFds);
+      preserve = passed.count;
+      if (passed.env.length) process.env = [...(process.env ?? []), ...passed.env];
+    }
+    const profile = spec.linux?.seccomp;
+    const seccomp = profile
+      ? (await import("./seccomp-filter.ts")).loadFilter(profile, this.launchOptions())
+      : undefined;
+    return {
+      id: options.id,
+      bundle: summary.bundle,
+      rootfs: summary.rootfs,
+      noPivot: false,
+      noNewKeyring: summary.noNewKeyring,
+      preserve,
+      waitForStart: false,
+      pidfdSocket: options.pidfdSocket !== undefined,
+      seccomp,
+      setgroups: euid === 0 || !joined.includes("user"),
+      rootless: euid !== 0,
+      nofile: process.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
+      innerPid: 0,
+      hookEnv: [],
+      enterCgroup: (part) => enterV1(part, cgroups, summary.rootlessCgroups),
+    };
+  }
+
+  private async spawn(
+    program: ExecProgram,
+    spec: Spec,
+    preserve: number,
+    cgroups: Readonly<Record<string, string>>,
+  ): Promise<Init> {
+    const opened = await openInheritedFds(program.fds, {
+      spec,
+      options: this.launchOptions(),
+      stateDir: "",
+      consoleFd: this.console.fd,
+      containerInit: this.container,
+      euid: sys(abi.SYS_geteuid),
+    });
+    const cgroup = openUnified(cgroups, this.summary.rootlessCgroups);
+    try {
+      return Init.spawn({
+        flags: 0,
+        firstFd: program.firstFd,
+        fds: opened.fds,
+        preserve,
+        ...(cgroup < 0 ? {} : { cgroup }),
+      });
+    } finally {
+      for (const fd of opened.owned) closeFd(fd);
+      closeFd(cgroup);
+    }
+  }
+
+  private async follow(init: Init, program: ExecProgram, spec: Spec): Promise<void> {
+    for (const { part, stage } of program.parts()) {
+      init.send(part);
+      if (stage === Stage.none) continue;
+      if (servesOthers()) await init.told();
+      const event = init.next();
+      if (stage === Stage.last) {
+        if (event !== undefined) throw unexpected(event.event);
+        this.checkAlive(init);
+        return;
+      }
+      if (event === undefined) throw died();
+      if (event.event !== stage) throw unexpected(event.event);
+      if (stage === Stage.listener) await this.sendListener(spec, init, event.value);
+      if (stage === Stage.ready && program.context.process.terminal) await this.console.ready?.();
+    }
+  }
+
+  private async sendListener(spec: Spec, init: Init, number: number): Promise<void> {
+    const { id, bundle, annotations, pid } = this.summary;
+    const { sendSeccompListener } = await import("./seccomp-listener.ts");
+    const state = hookStateJson({ id, status: "running", pid, bundle, annotations });
+    sendSeccompListener(spec.linux!.seccomp!, init, number, state);
+  }
+
+  /** One that was killed before execve closes its socket too; its name tells it apart. */
+  private checkAlive({ pid }: Init): void {
+    const comm = new Uint8Array(16);
+    const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/comm`, comm, comm.length);
+    if (n > 0 && text(comm.subarray(0, n)).trim() === "bunc:[exec]") throw died();
+  }
+
+  private launchOptions(): LaunchOptions {
+    const { root, id, consoleSocket, pidfdSocket, preserveFds, log } = this.options;
+    return {
+      root,
+      id,
+      bundle: this.summary.bundle,
+      ...(consoleSocket ? { consoleSocket } : {}),
+      ...(pidfdSocket ? { pidfdSocket } : {}),
+      noPivot: false,
+      noNewKeyring: this.summary.noNewKeyring,
+      preserveFds,
+      systemdCgroup: this.summary.systemdCgroup,
+      log,
+    };
+  }
+}
+
+function checkStatus(summary: Summary, path: string, ignorePaused: boolean): void {
+  const status = statusOf(summary, path, live);
+  if (status === "stopped") throw stopped();
+  if (status === "paused" && !ignorePaused) {
+    throw new BuncError("cannot exec in a paused container (use --ignore-paused to override)", {
+      code: "state",
+    });
+  }
+}
+
+function stopped(): BuncError {
+  return new BuncError("cannot exec in a stopped container", { code: "state" });
+}
+
+function needsSocket(): BuncError {
+  return new BuncError("cannot allocate tty if runc will detach without setting console socket", {
+    code: "usage",
+    path: "process.terminal",
+  });
+}
+
+function died(): BuncError {
+  return new BuncError("the process ended before it executed the program", {
+    code: "launch",
+    hint: "the container may have ended, or be out of memory",
+  });
+}
+
+function unexpected(stage: number): BuncError {
+  return new BuncError(`exec told something unexpected (${stage})`, { code: "internal" });
+}
+
+/** The namespaces of a process that are not those of this one. */
+function namespacesOf(pid: number): LinuxNamespaceType[] {
+  return NAMESPACES.filter((type) => {
+    const name = FILES[type];
+    return link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`);
+  });
+}
+
+const FILES: Readonly<Record<LinuxNamespaceType, string>> = {
+  user: "user",
+  ipc: "ipc",
+  uts: "uts",
+  network: "net",
+  pid: "pid",
+  mount: "mnt",
+  cgroup: "cgroup",
+  time: "time",
+};
+
+function link(path: string): string {
+  const buffer = new Uint8Array(64);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, path, buffer, buffer.length);
+  if (n === -abi.ENOENT) return "";
+  if (n < 0) throw pathError("readlink", path, n);
+  return text(buffer.subarray(0, n));
+}
+
+function writePidFile(path: string | undefined, { pid, pidfd }: Started): void {
+  if (!path) return;
+  const result = writeAtomic(path, String(pid), 0o666);
+  if (result === 0) return;
+  sys(abi.SYS_pidfd_send_signal, pidfd, abi.SIGKILL, 0, 0);
+  throw pathError("open", path, result);
+}
+
+/** The caller's terminal and the process's, connected; before the program could write to it. */
+async function openRelay(socket: number): Promise<TerminalRelay> {
+  const { TerminalRelay } = await import("./terminal-relay.ts");
+  const received = receiveFd(socket);
+  closeFd(socket);
+  if (!received || received.fd < 0) throw new BuncError("the process sent no terminal", { code: "internal" });
+  return new TerminalRelay(received.fd);
+}

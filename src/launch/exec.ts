@@ -1,0 +1,122 @@
+/**
+ * The exec compiler: a process, and the container it is to join, in; a program of setns out. Pure, as compile.ts is, and
+ * from the joined namespaces on the same program.
+ */
+import { abi } from "../linux/abi.gen.ts";
+import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import { compileProgram, PIDFD_FD } from "./compile.ts";
+import { Context, type HostFacts, type InheritedFd, type LaunchSettings, type SentPart } from "./context.ts";
+import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
+import { planTerminal } from "./terminal.ts";
+
+/** What is known of the container. */
+export interface ExecTarget {
+  /** Namespaces of its init that are not those of the caller. */
+  join: readonly LinuxNamespaceType[];
+  /** Numbers of CPUs that the process may use until it is in its cgroups, and from then on (execCPUAffinity). */
+  affinity?: { initial?: readonly number[] | undefined; final?: readonly number[] | undefined };
+}
+
+/** Name of the inherited pidfd of the container's init. */
+export const INIT_FD = "container-init";
+
+/** Compiles one exec. */
+export class ExecProgram {
+  readonly context: Context;
+  readonly fds: readonly InheritedFd[];
+  readonly firstFd: number;
+
+  /**
+   * @param spec the container's
+   * @param process what to execute instead of the container's own
+   */
+  constructor(
+    spec: Spec,
+    process: Process,
+    readonly target: ExecTarget,
+    settings: LaunchSettings,
+    host: HostFacts,
+  ) {
+    // It makes no namespaces, and no hooks run for it.
+    const { namespaces: _, ...linux } = spec.linux ?? {};
+    const { hooks: __, ...rest } = spec;
+    const c = new Context({ ...rest, process, linux }, settings, host);
+    this.context = c;
+    c.inherit({ name: INIT_FD, from: { kind: "container-init" } });
+    if (settings.pidfdSocket) c.inherit({ name: PIDFD_FD, from: { kind: "pidfd-socket" } });
+    planTerminal(c);
+    this.fds = c.fds;
+    this.firstFd = c.firstFd;
+  }
+
+  /** The parts, in the order they are sent. */
+  *parts(): Generator<SentPart, void> {
+    this.compileJoin();
+    yield* compileProgram(this.context);
+  }
+
+  private compileJoin(): void {
+    const { context: c, target } = this;
+    const { part } = c;
+    part.at("namespaces");
+    part.op(abi.BUNC_OP_RESET_SIGNALS, []);
+    part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[exec]"]);
+    compileAffinity(c, target.affinity?.initial, "initial");
+    compileOomScore(c);
+    compileLabelFiles(c);
+    c.settings.enterCgroup?.(part);
+    compileAffinity(c, target.affinity?.final, "final");
+    // Before anybody in the container can see it, and so that what is inherited stays out of reach.
+    compileHiding(c);
+    this.compileSetns();
+    part.at("process");
+    part.op(abi.SYS_umask, [0]);
+    if (!c.settings.noNewKeyring) {
+      part.op(abi.SYS_keyctl, [abi.KEYCTL_JOIN_SESSION_KEYRING, `_ses.${c.settings.id}`], {
+        tolerate: [[abi.ENOSYS, 0]],
+        about: "unable to join session keyring",
+      });
+    }
+    part.at("rootfs");
+    part.op(abi.SYS_openat, [abi.AT_FDCWD, "/", abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
+      slot: c.root,
+      about: "cannot open the root of the container",
+    });
+  }
+
+  /**
+   * All namespaces at once, so that the mounts are the container's no later than its processes can see this one. A pid
+   * namespace is entered by a child.
+   */
+  private compileSetns(): void {
+    const { context: c, target } = this;
+    const { part } = c;
+    const init = c.fd(INIT_FD)!;
+    let flags = 0;
+    for (const type of target.join) flags |= cloneFlag(type);
+    part.at("namespaces", "linux.namespaces");
+    if (flags !== 0) {
+      part.op(abi.SYS_setns, [init, flags], {
+        about: `cannot join the container's namespaces (${target.join.join(", ")})`,
+        hint: "this needs CAP_SYS_ADMIN, or to be the user who made the container",
+      });
+    }
+    part.op(abi.SYS_close, [init]);
+    if (target.join.includes("pid")) {
+      part.op(abi.BUNC_OP_FORK, [0], { about: "cannot start a process in the container's pid namespace" });
+    }
+    if (target.join.includes("user")) {
+      part.op(abi.SYS_setresgid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
+      part.op(abi.SYS_setresuid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
+    }
+  }
+}
+
+function compileAffinity(c: Context, cpus: readonly number[] | undefined, name: string): void {
+  if (!cpus?.length) return;
+  const highest = Math.max(...cpus);
+  const mask = new Uint8Array(Math.max(8, ((highest >>> 6) + 1) * 8));
+  for (const cpu of cpus) mask[cpu >>> 3]! |= 1 << (cpu & 7);
+  c.part.at("process", `process.execCPUAffinity.${name}`);
+  c.part.op(abi.SYS_sched_setaffinity, [0, mask.length, mask], { about: "cannot set the CPU affinity" });
+}

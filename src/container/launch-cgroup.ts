@@ -32,7 +32,8 @@ export class LaunchCgroup {
     this.layout = readLayout();
     this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0);
     if (this.rootless && !systemd && this.layout.mode === "none") return;
-    const request = { spec, id, layout: this.layout, slots: new Slots() };
+    // Device rules are for root of the host alone: an ordinary user's container has the devices that user has.
+    const request = { spec, id, layout: this.layout, slots: new Slots(), userNamespace: this.rootless };
     this.group = systemd ? systemd.planSystemd({ ...request, rootless: this.rootless }) : planCgroup(request);
     for (const warning of this.group.warnings) log.warn(warning);
   }

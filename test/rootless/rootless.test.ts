@@ -1,0 +1,193 @@
+// Containers of an ordinary user. Run as one, in a cgroup that is the user's own: the lane "user" of `make vm-test`.
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Config } from "../rig/config.ts";
+import { repository } from "../rig/repository.ts";
+import { busybox } from "../rig/rootfs.ts";
+
+const runtime = process.env.BUNC ?? join(repository, "bunc");
+const uid = process.getuid!();
+const dir = mkdtempSync(join(tmpdir(), "bunc-rootless-"));
+const root = join(dir, "state");
+let count = 0;
+
+/** What a command did. */
+interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+function call(...args: string[]): Result {
+  const command = [runtime, "--root", root, ...args];
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  return { code: exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
+}
+
+function good(result: Result): Result {
+  if (result.code !== 0) throw new Error(`exit ${result.code}: ${result.stderr}${result.stdout}`);
+  return result;
+}
+
+/** A command that starts a container which stays: its output is the container's, so it goes to files. */
+function detach(...args: string[]): Result {
+  const base = join(dir, `out${++count}`);
+  const streams = [Bun.file(`${base}.out`), Bun.file(`${base}.err`)] as const;
+  const { exitCode } = Bun.spawnSync([runtime, "--root", root, ...args], { stdio: [null, ...streams] });
+  return {
+    code: exitCode,
+    stdout: readFileSync(`${base}.out`, "utf8"),
+    stderr: readFileSync(`${base}.err`, "utf8"),
+  };
+}
+
+/** A bundle as `spec --rootless` begins it, and the id for its container. */
+function bundle(script: string, edit: (config: Config) => void = () => {}): { id: string; path: string } {
+  const id = `rl-${process.pid}-${++count}`;
+  const path = join(dir, id);
+  const bin = join(path, "rootfs/bin");
+  mkdirSync(bin, { recursive: true });
+  for (const name of ["proc", "sys", "dev", "tmp"]) mkdirSync(join(path, "rootfs", name));
+  copyFileSync(busybox(), join(bin, "busybox"));
+  chmodSync(join(bin, "busybox"), 0o755);
+  for (const applet of ["sh", "cat", "id", "sleep", "ls", "head"]) symlinkSync("busybox", join(bin, applet));
+  good(call("spec", "--rootless", "--bundle", path));
+  const file = join(path, "config.json");
+  const config = JSON.parse(readFileSync(file, "utf8")) as Config;
+  config.process.terminal = false;
+  config.process.args = ["sh", "-c", script];
+  edit(config);
+  writeFileSync(file, JSON.stringify(config));
+  return { id, path };
+}
+
+afterEach(() => {
+  for (const { id } of existsSync(root)
+    ? (JSON.parse(good(call("list", "--format", "json")).stdout) ?? [])
+    : [])
+    good(call("delete", "--force", id));
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+test("is run as an ordinary user", () => {
+  expect(uid).not.toBe(0);
+});
+
+const own = readFileSync("/proc/self/cgroup", "utf8").trim().slice("0::".length);
+const beside = own.slice(0, own.lastIndexOf("/"));
+
+describe("without anything special", () => {
+  test("run: the user is root inside", () => {
+    const { id, path } = bundle("id -u; cat /proc/self/uid_map; exit 3");
+    const { code, stdout, stderr } = call("run", "--bundle", path, id);
+    expect({ code, stderr, lines: stdout.split(/\s+/) }).toEqual({
+      code: 3,
+      stderr: "",
+      lines: ["0", "0", String(uid), "1", ""],
+    });
+  });
+
+  test("create, state, start, kill, delete", () => {
+    const { id, path } = bundle("exec sleep 60");
+    good(detach("create", "--bundle", path, id));
+    const state = () => JSON.parse(good(call("state", id)).stdout);
+    expect(state().status).toBe("created");
+    good(call("start", id));
+    expect(state().status).toBe("running");
+    good(call("kill", id, "KILL"));
+    for (let i = 0; i < 100 && state().status !== "stopped"; i++) Bun.sleepSync(50);
+    good(call("delete", id));
+    expect(call("state", id).stderr).toContain("container does not exist");
+  });
+
+  test("ids of /etc/subuid through newuidmap", () => {
+    const line = readFileSync("/etc/subuid", "utf8")
+      .split("\n")
+      .find((one) => one.startsWith("u:"))!;
+    const first = Number(line.split(":")[1]);
+    const { id, path } = bundle("id -u; cat /proc/self/uid_map", (config) => {
+      const ranges = [
+        { containerID: 0, hostID: uid, size: 1 },
+        { containerID: 1, hostID: first, size: 1000 },
+      ];
+      Object.assign(config.linux, { uidMappings: ranges, gidMappings: ranges });
+      config.process.user = { uid: 5, gid: 5 };
+    });
+    const { stdout } = good(call("run", "--bundle", path, id));
+    expect(stdout.trim().split(/\s+/)).toEqual(["5", "0", String(uid), "1", "1", String(first), "1000"]);
+  });
+});
+
+describe("cgroups", () => {
+  const limited = (config: Config) => {
+    config.linux.resources = { pids: { limit: 20 }, memory: { limit: 32 << 20 } };
+  };
+  const groupOf = (id: string): string => {
+    const { pid } = JSON.parse(good(call("state", id)).stdout);
+    return readFileSync(`/proc/${pid}/cgroup`, "utf8").trim().slice("0::".length);
+  };
+
+  test("where they are delegated limits are set, and the cgroup is removed", () => {
+    const { id, path } = bundle("exec sleep 60", limited);
+    good(detach("run", "--detach", "--bundle", path, id));
+    expect(groupOf(id)).toBe(`${beside}/${id}`);
+    const group = `/sys/fs/cgroup${beside}/${id}`;
+    expect(readFileSync(`${group}/pids.max`, "utf8")).toBe("20\n");
+    expect(readFileSync(`${group}/memory.max`, "utf8")).toBe(`${32 << 20}\n`);
+    good(call("delete", "--force", id));
+    expect(existsSync(group)).toBe(false);
+  });
+
+  test("where they are not the container goes without, but not without its limits", () => {
+    const elsewhere = (config: Config) => {
+      config.linux.cgroupsPath = "/not-mine/at-all";
+    };
+    const free = bundle("exec sleep 60", elsewhere);
+    good(detach("run", "--detach", "--bundle", free.path, free.id));
+    expect(groupOf(free.id)).toBe(own);
+    const bound = bundle("true", (config) => {
+      elsewhere(config);
+      limited(config);
+    });
+    const { code, stderr } = call("run", "--bundle", bound.path, bound.id);
+    expect(code).toBe(1);
+    expect(stderr).toContain("cannot set limits without rights on cgroups");
+    expect(stderr).toContain("Delegate=yes");
+  });
+
+  test("made by the user's systemd", () => {
+    const { id, path } = bundle("exec sleep 60", limited);
+    good(detach("--systemd-cgroup", "run", "--detach", "--bundle", path, id));
+    const group = groupOf(id);
+    expect(group).toBe(`/user.slice/user-${uid}.slice/user@${uid}.service/user.slice/runc-${id}.scope`);
+    expect(readFileSync(`/sys/fs/cgroup${group}/pids.max`, "utf8")).toBe("20\n");
+    good(call("delete", "--force", id));
+    expect(existsSync(`/sys/fs/cgroup${group}`)).toBe(false);
+  });
+
+  test("without a session bus --systemd-cgroup says what is missing", () => {
+    const { id, path } = bundle("true");
+    const { DBUS_SESSION_BUS_ADDRESS: _, XDG_RUNTIME_DIR: __, ...env } = process.env;
+    const command = [runtime, "--root", root, "--systemd-cgroup", "run", "--bundle", path, id];
+    const { exitCode, stderr } = Bun.spawnSync(command, { env, stdout: "pipe", stderr: "pipe" });
+    expect(exitCode).toBe(1);
+    expect(stderr.toString()).toContain("could not detect DBUS_SESSION_BUS_ADDRESS from the environment");
+    expect(stderr.toString()).toContain("dbus-user-session");
+  });
+});

@@ -38,7 +38,7 @@ export function runtimeFeatures(): object {
     linux: {
       namespaces: [...NAMESPACES].sort(),
       capabilities: [...capabilityNames()],
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: false },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: true, rdma: true },
       seccomp,
       apparmor: { enabled: true },
       selinux: { enabled: true },

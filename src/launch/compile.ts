@@ -39,7 +39,7 @@ import {
 } from "./process.ts";
 import { Struct } from "./program.ts";
 import { compilePivot, compileReadonlyRoot, compileRoot, compileRootPropagation } from "./rootfs.ts";
-import { compileTerminal, planTerminal } from "./terminal.ts";
+import { compileHostMaster, compileTerminal, planTerminal } from "./terminal.ts";
 
 /** What is known before init runs: how it is born, and which descriptors it inherits. */
 export interface LaunchPlan {
@@ -135,6 +135,7 @@ function* compileRootfs(c: Context): Generator<SentPart, void> {
       [abi.AT_FDCWD, c.settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0],
       { slot: c.root, about: `cannot open the rootfs ${JSON.stringify(c.settings.rootfs)}` },
     );
+    compileHostMaster(c);
   }
   if (hooks.prestart?.length || hooks.createRuntime?.length) {
     c.part.at("hooks", "hooks");

@@ -16,15 +16,26 @@ export function planTerminal(c: Context): void {
   if (c.process.terminal) c.inherit({ name: CONSOLE_FD, from: { kind: "console-socket" } });
 }
 
+/** Without a mount namespace the container has no devpts of its own: the pty is one of the host, opened before chroot. */
+export function compileHostMaster(c: Context): void {
+  if (c.fd(CONSOLE_FD) === undefined) return;
+  c.hostMaster = c.slots.take("pty master");
+  c.part.at("terminal", "process.terminal");
+  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, "/dev/ptmx", abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC, 0], {
+    slot: c.hostMaster,
+    about: "cannot open /dev/ptmx of the host for the terminal",
+  });
+}
+
 /** Makes the pty, sends its master away and puts its other end on the standard streams. */
 export function compileTerminal(c: Context): void {
   const socket = c.fd(CONSOLE_FD);
   if (socket === undefined) return;
   const { part, slots } = c;
-  const master = slots.take("pty master");
+  const master = c.hostMaster ?? slots.take("pty master");
   const peer = slots.take("pty");
   part.at("terminal", "process.terminal");
-  openMaster(c, master);
+  if (c.hostMaster === undefined) openMaster(c, master);
   part.op(abi.SYS_ioctl, [master, abi.TIOCSPTLCK, new Struct(4, "int")], { about: "cannot unlock the pty" });
   part.op(abi.SYS_ioctl, [master, abi.TIOCGPTPEER, abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC], {
     slot: peer,

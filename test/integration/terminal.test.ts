@@ -5,7 +5,7 @@ import type { Container } from "../rig/container.ts";
 import type { Report } from "../rig/helper.ts";
 import type { Pty } from "../rig/pty.ts";
 import { useRig } from "../rig/rig.ts";
-import { isBunc } from "../rig/runtime.ts";
+import { buncTest, isBunc } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -115,6 +115,19 @@ describe("run on a terminal", () => {
     expect(pty.localFlags).toBe(before);
     expect(rig.states()).toEqual([]);
     expect(container.cgroupDirectories()).toEqual([]);
+  });
+
+  buncTest("without a mount namespace it is one of the host's", async () => {
+    const container = rig.container((config) => {
+      config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== "mount");
+      config.linux.maskedPaths = [];
+      config.linux.readonlyPaths = [];
+      config.process.terminal = true;
+      config.process.args = ["sh", "-c", "test -t 0 && test -t 1 && stty size && exit 5"];
+    });
+    const pty = run(container, { rows: 31, cols: 99 });
+    expect(await pty.exited()).toBe(5);
+    expect(pty.text).toBe("31 99\r\n");
   });
 
   test("the container's terminal does not turn LF into CR LF; the caller's does", async () => {

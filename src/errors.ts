@@ -28,6 +28,8 @@ export interface ErrorFields {
   errno?: string;
   /** What the reader can do about it, as a clause without a full stop. */
   hint?: string;
+  /** The message stands alone on stderr, as if the program had said it; the rest is for --log. */
+  verbatim?: boolean;
   /** Exit code where it is not the command's own default. */
   exitCode?: number;
 }

@@ -66,6 +66,7 @@ export function withPrefix<T>(prefix: string, body: () => T | Promise<T>): T | P
 }
 
 function prefixed(prefix: string, error: unknown): never {
+  if (error instanceof BuncError && error.fields.verbatim) throw error;
   if (error instanceof BuncError) throw new BuncError(prefix + error.message, error.fields);
   if (error instanceof Error) error.message = prefix + (error.message || error.name);
   throw error;

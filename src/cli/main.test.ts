@@ -231,6 +231,18 @@ describe("the log", () => {
     expect(message()).toStartWith('"invalid log-format: xml');
     expect(rig.calls).toEqual([]);
   });
+  test("what the program itself would have said is not made an entry on stderr", async () => {
+    rig.failure = new BuncError("exec /x: exec format error", {
+      verbatim: true,
+      exitCode: 255,
+      phase: "start",
+    });
+    expect(await run(["state", "x"])).toBe(255);
+    expect(rig.stderr).toBe("exec /x: exec format error\n");
+    expect(await run(["--log", "/l", "state", "x"])).toBe(255);
+    expect(rig.stderr).toBe("exec /x: exec format error\n".repeat(2));
+    expect(rig.files["/l"]).toContain('level=error msg="exec /x: exec format error (in start)"');
+  });
   test("--debug adds entries before the error, which stays last", async () => {
     rig.failure = new TypeError("x is not a function");
     expect(await run(["--debug", "--log", "/l", "state", "a b"])).toBe(1);

@@ -119,7 +119,11 @@ class CommandLine {
   report(error: unknown): number {
     const { output } = this.surroundings;
     const line = renderError(error);
-    if (this.logIsFile) output.stderr(line);
+    const verbatim = error instanceof BuncError && error.fields.verbatim;
+    if (verbatim) {
+      output.stderr(error.message);
+      if (!this.logIsFile) return error.fields.exitCode ?? 1;
+    } else if (this.logIsFile) output.stderr(line);
     try {
       const log = this.log ?? stderrLog(false, "text", this.surroundings);
       if (!(error instanceof BuncError) && error instanceof Error) log.debug(error.stack ?? "");

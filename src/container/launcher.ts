@@ -118,7 +118,7 @@ export class Launcher {
       await this.bringUp();
     } catch (error) {
       await this.undo();
-      throw startError(error);
+      throw startError(error, !this.mode.detach);
     }
   }
 
@@ -434,8 +434,12 @@ function hostId(
   return id;
 }
 
-function startError(error: unknown): unknown {
+/** A program that the kernel cannot execute is no failure to make the container: as with runc, `run` ends as a shell does. */
+function startError(error: unknown, foreground: boolean): unknown {
   if (!(error instanceof BuncError)) return error;
+  if (foreground && error.fields.code === "launch" && error.fields.syscall === "execve") {
+    return new BuncError(error.message, { ...error.fields, verbatim: true, exitCode: 255 });
+  }
   const where = error.fields.code === "launch" ? "error during container init: " : "";
   return new BuncError(`unable to start container process: ${where}${error.message}`, error.fields);
 }

@@ -1,6 +1,6 @@
 // The words callers match, exactly; every failed command leaves nothing.
 import { describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
@@ -297,7 +297,15 @@ describe("programs that cannot be executed", () => {
       ["/garbage", "exec /garbage: exec format error"],
     ] as const) {
       container.config.process.args = [program];
-      await fails(container, literally(words));
+      // `run` ends as if the program had said it; a log has the particulars.
+      const log = container.path("log");
+      rmSync(log, { force: true });
+      for (const global of [[], ["--log", log]]) {
+        const { code, stdout, stderr } = await container.run([], { global });
+        expect([code, stdout, stderr]).toEqual([255, "", `${words}\n`]);
+        expect(rig.states()).toEqual([]);
+      }
+      expect(readFileSync(log, "utf8")).toMatch(/level=error msg="exec \/.*at process\.args; execve: E/);
       await container.create();
       const result = await container.call("start");
       expect([result.code, result.stderr]).toEqual([1, expect.stringContaining(words)]);

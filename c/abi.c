@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -65,7 +66,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(fchmodat) SYS(fchown) SYS(fchownat) SYS(newfstatat) SYS(statx) SYS(fstatfs) SYS(statfs)
 	SYS(readlinkat) SYS(getdents64) SYS(ftruncate) SYS(flock) SYS(faccessat2) SYS(utimensat)
 	SYS(unshare) SYS(setns) SYS(clone3) SYS(exit_group) SYS(wait4) SYS(waitid) SYS(kill)
-	SYS(pidfd_open) SYS(pidfd_send_signal) SYS(pidfd_getfd) SYS(getpid) SYS(getppid) SYS(gettid)
+	SYS(pidfd_open) SYS(pidfd_send_signal) SYS(pidfd_getfd) SYS(getpid) SYS(getppid) SYS(getpgid) SYS(gettid)
 	SYS(setresuid) SYS(setresgid) SYS(setgroups) SYS(umask) SYS(prctl) SYS(capget) SYS(capset)
 	SYS(setsid) SYS(setpgid) SYS(setrlimit) SYS(prlimit64) SYS(getrlimit) SYS(sched_setattr)
 	SYS(sched_setaffinity) SYS(sched_getaffinity) SYS(ioprio_set) SYS(personality)
@@ -73,7 +74,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(execve) SYS(execveat) SYS(socket) SYS(socketpair) SYS(connect) SYS(accept4) SYS(listen)
 	SYS(sendmsg) SYS(memfd_create) SYS(getuid) SYS(geteuid) SYS(getgid) SYS(getegid) SYS(uname)
 	SYS(sysinfo) SYS(clock_gettime) SYS(nanosleep) SYS(rt_sigaction) SYS(rt_sigprocmask)
-	SYS(getrandom) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait)
+	SYS(getrandom) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait) SYS(signalfd4) SYS(getsockopt)
 	N(EPOLL_CLOEXEC) N(EPOLL_CTL_ADD) N(EPOLL_CTL_MOD) N(EPOLL_CTL_DEL)
 	N(EPERM) N(ENOENT) N(ESRCH) N(EINTR) N(EIO) N(ENXIO) N(E2BIG) N(ENOEXEC) N(EBADF) N(ECHILD)
 	N(EAGAIN) N(ENOMEM) N(EACCES) N(EFAULT) N(ENOTBLK) N(EBUSY) N(EEXIST) N(EXDEV) N(ENODEV)
@@ -117,9 +118,9 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(TCSETSW) N(ONLCR) N(OPOST) N(ICRNL) N(IXON) N(ISIG) N(ICANON) N(ECHO) N(ECHONL) N(IEXTEN)
 	N(BRKINT) N(IGNBRK) N(PARMRK) N(ISTRIP) N(INLCR) N(IGNCR) N(INPCK) N(CSIZE) N(PARENB) N(CS8)
 	N(VMIN) N(VTIME) N(POLLIN) N(POLLOUT) N(POLLHUP) N(POLLERR) N(POLLNVAL) N(POLLRDHUP)
-	N(P_PIDFD) N(P_PID) N(WEXITED) N(WNOHANG) N(WNOWAIT) N(CLD_EXITED) N(CLD_KILLED) N(CLD_DUMPED)
+	N(P_ALL) N(P_PIDFD) N(P_PID) N(WEXITED) N(WNOHANG) N(WNOWAIT) N(CLD_EXITED) N(CLD_KILLED) N(CLD_DUMPED)
 	N(AF_UNIX) N(AF_INET) N(AF_NETLINK) N(SOCK_STREAM) N(SOCK_DGRAM) N(SOCK_SEQPACKET) N(SOCK_RAW)
-	N(SOCK_CLOEXEC) N(SOCK_NONBLOCK) N(MSG_NOSIGNAL) N(MSG_PEEK) N(MSG_DONTWAIT) N(MSG_TRUNC)
+	N(SOL_SOCKET) N(SO_PEERCRED) N(SOCK_CLOEXEC) N(SOCK_NONBLOCK) N(MSG_NOSIGNAL) N(MSG_PEEK) N(MSG_DONTWAIT) N(MSG_TRUNC)
 	N(SIOCSIFFLAGS) N(SIOCGIFFLAGS) N(SIOCGIFINDEX) N(IFF_UP) N(IFF_RUNNING) N(IFNAMSIZ)
 	N(NETLINK_ROUTE) N(NETLINK_EXT_ACK) N(NETLINK_CAP_ACK) N(SOL_NETLINK) N(RTM_NEWLINK) N(RTM_SETLINK)
 	N(RTM_GETLINK) N(RTM_NEWADDR) N(RTM_GETADDR) N(RTM_DELADDR) N(RTM_DELLINK) N(RTMGRP_LINK) N(RT_SCOPE_UNIVERSE) N(NLM_F_REQUEST) N(NLM_F_ACK)
@@ -151,7 +152,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(SIGABRT) N(SIGBUS) N(SIGFPE) N(SIGKILL) N(SIGUSR1) N(SIGSEGV) N(SIGUSR2) N(SIGPIPE)
 	N(SIGALRM) N(SIGTERM) N(SIGSTKFLT) N(SIGCHLD) N(SIGCONT) N(SIGSTOP) N(SIGTSTP) N(SIGTTIN)
 	N(SIGTTOU) N(SIGURG) N(SIGXCPU) N(SIGXFSZ) N(SIGVTALRM) N(SIGPROF) N(SIGWINCH) N(SIGIO)
-	N(SIGPWR) N(SIGSYS)
+	N(SIGPWR) N(SIGSYS) N(SIG_BLOCK) N(SFD_CLOEXEC) N(SFD_NONBLOCK)
 	N(CAP_CHOWN) N(CAP_DAC_OVERRIDE) N(CAP_DAC_READ_SEARCH) N(CAP_FOWNER) N(CAP_FSETID)
 	N(CAP_KILL) N(CAP_SETGID) N(CAP_SETUID) N(CAP_SETPCAP) N(CAP_LINUX_IMMUTABLE)
 	N(CAP_NET_BIND_SERVICE) N(CAP_NET_BROADCAST) N(CAP_NET_ADMIN) N(CAP_NET_RAW) N(CAP_IPC_LOCK)

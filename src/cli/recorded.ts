@@ -50,7 +50,7 @@ function record<T>(result: T, ...call: [string, ...unknown[]]): T {
 }
 
 const layer: ContainerLayer = {
-  createContainer: (options) => record({ id: options.id, pid: 42 }, "create", options),
+  createContainer: (options) => record({ id: options.id, pid: 42, pidfd: -1 }, "create", options),
   runContainer: (options) => record(137, "run", options),
   execContainer: (options) => record(3, "exec", options),
   startContainer: (root, id) => record(undefined, "start", root, id),

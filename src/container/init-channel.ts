@@ -8,7 +8,7 @@ import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
 import { pathError, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import { closeFd, killChild, waitChild } from "../linux/process.ts";
+import { closeFd, killChild, ownChildren, waitChild } from "../linux/process.ts";
 import { waitReady } from "../linux/wait.ts";
 
 const SPAWN = bunc_spawn_;
@@ -28,7 +28,12 @@ export interface SpawnOptions {
   fds: readonly number[];
   /** Descriptors 3 .. 3 + preserve - 1 stay as they are. */
   preserve: number;
+  /** What becomes its standard streams; without it they are this process's own. */
+  stdio?: Stdio | undefined;
 }
+
+/** Descriptors for stdin, stdout and stderr; they stay the caller's. */
+export type Stdio = readonly [stdin: number, stdout: number, stderr: number];
 
 /** What init told: a stage it waits at, the pid of the process that goes on, or the end of the socket. */
 export interface InitEvent {
@@ -77,7 +82,7 @@ export class Init {
     }
     for (let i = 0; i < fds.length; i++) request.setInt32(SPAWN.fds + i * 4, fds[i]!, true);
     request.setInt32(SPAWN.preserve, options.preserve, true);
-    for (let i = 0; i < 3; i++) request.setInt32(SPAWN.stdio + i * 4, -1, true);
+    for (let i = 0; i < 3; i++) request.setInt32(SPAWN.stdio + i * 4, options.stdio?.[i] ?? -1, true);
     const spawned = sys(abi.BUNC_CALL_SPAWN, new Uint8Array(request.buffer));
     closeFd(pair[1]);
     if (spawned < 0) {
@@ -86,6 +91,7 @@ export class Init {
     }
     init.pid = request.getInt32(SPAWN.pid, true);
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
+    ownChildren.add(init.pid);
     return init;
   }
 
@@ -156,6 +162,7 @@ export class Init {
     waitChild(this.pidfd);
     closeFd(this.pidfd);
     this.pid = pid;
+    ownChildren.add(pid);
     this.pidfd = sys(abi.SYS_pidfd_open, pid, 0);
     // It waits for its next part, and ends when the socket is closed.
     if (this.pidfd < 0) throw pathError("pidfd_open", String(pid), this.pidfd);

@@ -140,6 +140,7 @@ export class Launcher {
         firstFd: plan.firstFd,
         fds: opened.fds,
         preserve: this.settings.preserve,
+        stdio: this.options.stdio,
         ...(pidns ? { pidns: opened.fds[pidnsAt]! } : {}),
         ...(this.cgroup.fd < 0 ? {} : { cgroup: this.cgroup.fd }),
       });
@@ -317,7 +318,7 @@ export class Launcher {
       rootlessCgroups: this.cgroup.rootless,
       created: this.created,
       cgroupPaths: { ...this.cgroup.paths },
-      externalDescriptors: [0, 1, 2].map(descriptorName),
+      externalDescriptors: (this.options.stdio ?? [0, 1, 2]).map(descriptorName),
       notifySocket: this.extras.notifySocket,
     });
     if (this.init) {
@@ -402,9 +403,13 @@ export class Launcher {
   }
 }
 
-function checkTerminal(spec: Spec, { consoleSocket }: LaunchOptions, { detach }: LaunchMode): void {
+function checkTerminal(
+  spec: Spec,
+  { consoleSocket }: LaunchOptions,
+  { detach, consoleFd }: LaunchMode,
+): void {
   const terminal = spec.process?.terminal ?? false;
-  if (detach && terminal && !consoleSocket) {
+  if (detach && terminal && !consoleSocket && consoleFd === undefined) {
     throw new BuncError("cannot allocate tty if runc will detach without setting console socket", {
       code: "usage",
       path: "process.terminal",

@@ -5,6 +5,7 @@
 
 import type { LinuxResources } from "../oci/config.ts";
 import type { ExecOptions } from "./exec.ts";
+import type { Stdio } from "./init-channel.ts";
 
 /** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
 export interface Log {
@@ -38,6 +39,8 @@ export interface LaunchOptions {
   /** How many descriptors after stdio and $LISTEN_FDS the program inherits; 0 or more. */
   preserveFds: number;
   systemdCgroup: boolean;
+  /** What becomes init's standard streams; without it they are the caller's own. */
+  stdio?: Stdio | undefined;
   /** `--rootless`: whether cgroup permission errors are ignored; absent means find out ("auto"). */
   rootless?: boolean;
   log: Log;
@@ -55,6 +58,8 @@ export interface Created {
   id: string;
   /** Pid of its init in the host's pid namespace. */
   pid: number;
+  /** A pidfd of its init, the caller's. */
+  pidfd: number;
 }
 
 /** What `state` and `list` print of a container; the order of the fields is the order in the JSON. */

@@ -9,12 +9,20 @@ export interface Exit {
   signal: number;
 }
 
+/**
+ * Pids of the children that somebody in this process waits for, from their start until they are reaped. A subreaper may
+ * reap all others, which were left to it by their parents.
+ */
+export const ownChildren = new Set<number>();
+
 /** Waits for a child by its pidfd and reaps it; undefined when it is no child of ours (any more). */
 export function waitChild(pidfd: number, options = 0): Exit | undefined {
   const info = new Uint8Array(sizeof_.siginfo);
   if (sys(abi.SYS_waitid, abi.P_PIDFD, pidfd, info, abi.WEXITED | options, 0) < 0) return undefined;
   const view = new DataView(info.buffer);
-  if (view.getInt32(siginfo_.si_pid, true) === 0) return undefined;
+  const pid = view.getInt32(siginfo_.si_pid, true);
+  if (pid === 0) return undefined;
+  if (!(options & abi.WNOWAIT)) ownChildren.delete(pid);
   const status = view.getInt32(siginfo_.si_status, true);
   return view.getInt32(siginfo_.si_code, true) === abi.CLD_EXITED
     ? { code: status, signal: 0 }

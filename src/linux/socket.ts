@@ -5,11 +5,12 @@ import { bytesOf, sys } from "./lib.ts";
 import { closeFd } from "./process.ts";
 
 /** Bytes of sun_path, its final NUL included (unix(7)). */
-const PATH_MAX = 108;
+export const UNIX_PATH_MAX = 108;
 
-function address(path: string): Uint8Array {
+/** A struct sockaddr_un; the path must be shorter than UNIX_PATH_MAX. */
+export function unixAddress(path: string): Uint8Array {
   const bytes = bytesOf(path);
-  const out = new Uint8Array(2 + PATH_MAX);
+  const out = new Uint8Array(2 + UNIX_PATH_MAX);
   new DataView(out.buffer).setUint16(0, abi.AF_UNIX, true);
   out.set(bytes, 2);
   return out.subarray(0, 2 + bytes.length + 1);
@@ -19,14 +20,15 @@ function address(path: string): Uint8Array {
  * Connects to a stream socket. A path that is longer than an address may be is reached through a descriptor of its
  * directory.
  *
+ * @param flags SOCK_NONBLOCK: for the socket, and the call does not wait for a server that is busy (EAGAIN)
  * @throws BuncError `connect <path>: ...`
  */
-export function connectUnix(path: string): number {
-  const sock = sys(abi.SYS_socket, abi.AF_UNIX, abi.SOCK_STREAM | abi.SOCK_CLOEXEC, 0);
+export function connectUnix(path: string, flags = 0): number {
+  const sock = sys(abi.SYS_socket, abi.AF_UNIX, abi.SOCK_STREAM | abi.SOCK_CLOEXEC | flags, 0);
   if (sock < 0) throw pathError("socket", path, sock);
   let dir = -1;
   let reachable = path;
-  if (bytesOf(path).length >= PATH_MAX) {
+  if (bytesOf(path).length >= UNIX_PATH_MAX) {
     const slash = path.lastIndexOf("/");
     const flags = abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC;
     dir = sys(abi.SYS_openat, abi.AT_FDCWD, path.slice(0, slash) || "/", flags, 0);
@@ -35,10 +37,10 @@ export function connectUnix(path: string): number {
   let result: number;
   if (reachable !== path && dir < 0) {
     result = dir;
-  } else if (bytesOf(reachable).length >= PATH_MAX) {
+  } else if (bytesOf(reachable).length >= UNIX_PATH_MAX) {
     result = -abi.ENAMETOOLONG;
   } else {
-    const where = address(reachable);
+    const where = unixAddress(reachable);
     result = sys(abi.SYS_connect, sock, where, where.length);
   }
   closeFd(dir);

@@ -8,6 +8,16 @@ function exit(code: number): void {
   sys(abi.SYS_exit_group, code);
 }
 
-const code = main(process.argv0, process.argv.slice(2));
+/** containerd-shim-NAME-v2 */
+function isShim(name: string): boolean {
+  const base = name.slice(name.lastIndexOf("/") + 1);
+  return base.startsWith("containerd-shim-") && base.endsWith("-v2");
+}
+
+const name = process.argv0;
+const args = process.argv.slice(2);
+const code = isShim(name)
+  ? import("./shim/v2/main.ts").then((shim) => shim.main(name, args))
+  : main(name, args);
 if (typeof code === "number") exit(code);
 else code.then(exit);

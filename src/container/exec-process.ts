@@ -29,14 +29,21 @@ export interface ExecChanges {
 export function readProcess(path: string): Process {
   const text = readText(path, LONGEST_CONFIG);
   if (typeof text === "number") throw pathError("open", path, text);
-  let found: ReturnType<typeof validateProcess>;
   try {
-    found = validateProcess(text);
+    return parseProcess(text);
   } catch (error) {
-    if (!(error instanceof BuncError)) throw error;
+    if (!(error instanceof BuncError) || error.fields.path !== undefined) throw error;
     throw new BuncError(`${path}: ${error.message}`, error.fields);
   }
-  if (found.value === undefined) throw problemsError(found.problems);
+}
+
+/**
+ * A process from its JSON.
+ * @throws BuncError with all its problems
+ */
+export function parseProcess(json: string): Process {
+  const found = validateProcess(json);
+  if (found.value === undefined) throw problemsError(found.problems, "the process");
   return found.value;
 }
 

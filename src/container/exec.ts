@@ -15,10 +15,10 @@ import { servesOthers } from "../linux/wait.ts";
 import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { enterV1, execCgroups, openUnified, parseSubCgroups } from "./exec-cgroup.ts";
-import { changeProcess, type ExecChanges, readProcess } from "./exec-process.ts";
+import { changeProcess, type ExecChanges, parseProcess, readProcess } from "./exec-process.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { callersNofile, hostFacts } from "./host-facts.ts";
-import { Init } from "./init-channel.ts";
+import { Init, type Stdio } from "./init-channel.ts";
 import { openInheritedFds } from "./launch-fds.ts";
 import type { Summary } from "./state.ts";
 import { openProcess, statusOf } from "./status.ts";
@@ -31,8 +31,10 @@ import type { LaunchOptions, Log } from "./types.ts";
 export interface ExecOptions {
   root: string;
   id: string;
-  /** A file with the process, or how the container's own is to be changed. */
-  process: { file: string } | { changes: ExecChanges };
+  /** A file with the process, its JSON, or how the container's own is to be changed. */
+  process: { file: string } | { json: string } | { changes: ExecChanges };
+  /** What becomes its standard streams; without it they are the caller's own. */
+  stdio?: Stdio | undefined;
   consoleSocket?: string;
   pidfdSocket?: string;
   /** Absolute path of the file to write the pid to. */
@@ -51,7 +53,7 @@ export interface Started {
 }
 
 /** What whoever starts it has prepared for its terminal. */
-interface Console {
+export interface Console {
   /** The socket that gets the terminal's master, when the caller itself relays it. */
   fd?: number;
   /** Called when the terminal is there, and the program not yet. */
@@ -124,7 +126,12 @@ class Exec {
     const { options, summary, console } = this;
     const { spec } = loadBundle(summary.bundle, bundleIo);
     const wanted = options.process;
-    const process = "file" in wanted ? readProcess(wanted.file) : changeProcess(spec.process, wanted.changes);
+    const process =
+      "file" in wanted
+        ? readProcess(wanted.file)
+        : "json" in wanted
+          ? parseProcess(wanted.json)
+          : changeProcess(spec.process, wanted.changes);
     process.oomScoreAdj ??= spec.process?.oomScoreAdj;
     if (process.terminal && !options.consoleSocket && console.fd === undefined) throw needsSocket();
     if (!process.terminal && options.consoleSocket) {
@@ -211,6 +218,7 @@ class Exec {
         firstFd: program.firstFd,
         fds: opened.fds,
         preserve,
+        stdio: this.options.stdio,
         ...(cgroup < 0 ? {} : { cgroup }),
       });
     } finally {

@@ -8,8 +8,12 @@ import { Struct } from "./program.ts";
 export type InnerHook = "createContainer" | "startContainer";
 
 /** struct bunc_hook: program, arguments, environment, the state on stdin, and a deadline. */
-export function hookStruct(hook: Hook, state: string, defaultEnv: readonly (string | Uint8Array)[]): Struct {
-  const input = new TextEncoder().encode(state);
+export function hookStruct(
+  hook: Hook,
+  state: string | Uint8Array,
+  defaultEnv: readonly (string | Uint8Array)[],
+): Struct {
+  const input = typeof state === "string" ? new TextEncoder().encode(state) : state;
   const pointers = (items: readonly (string | Uint8Array)[], name: string) => {
     const array = new Struct((items.length + 1) * 8, name);
     for (let i = 0; i < items.length; i++) array.pointer(i * 8, items[i]!);

@@ -1,0 +1,67 @@
+/**
+ * What a shim leaves in the bundle for those who come after it: `delete` of its containers, and a new shim over those
+ * that still run. runc's shim leaves its options there; they are understood, too.
+ */
+
+import { pathError, readText, writeAtomic } from "../../linux/file.ts";
+import { parseJson } from "../../oci/json.ts";
+
+/** Where the runtime keeps its state under containerd, one directory per namespace. */
+export const DEFAULT_ROOT = "/run/containerd/runc";
+
+const FILE = "bunc-shim.json";
+const MAX = 1 << 20;
+
+/** The standard streams of a process, as containerd gave them. */
+export interface StreamNames {
+  stdin: string;
+  stdout: string;
+  stderr: string;
+  terminal: boolean;
+}
+
+export interface Record extends StreamNames {
+  /** Of the runtime's state, with the namespace. */
+  root: string;
+}
+
+/** @throws BuncError when the bundle takes no file */
+export function writeRecord(bundle: string, record: Record): void {
+  const path = `${bundle}/${FILE}`;
+  const result = writeAtomic(path, JSON.stringify(record), 0o600);
+  if (result < 0) throw pathError("write", path, result);
+}
+
+/** What is known of the container in a bundle; what is not there, or broken, is the default. */
+export function readRecord(bundle: string, namespace: string): Record {
+  const streams = { stdin: "", stdout: "", stderr: "", terminal: false };
+  const own = readObject(`${bundle}/${FILE}`);
+  if (typeof own?.root === "string") {
+    const text = (value: unknown) => (typeof value === "string" ? value : "");
+    return {
+      root: own.root,
+      stdin: text(own.stdin),
+      stdout: text(own.stdout),
+      stderr: text(own.stderr),
+      terminal: own.terminal === true,
+    };
+  }
+  const root = readObject(`${bundle}/options.json`)?.root;
+  return { ...streams, root: rootOf(typeof root === "string" ? root : "", namespace) };
+}
+
+/** Options.root, or the default, with the namespace. */
+export function rootOf(root: string, namespace: string): string {
+  return `${root || DEFAULT_ROOT}/${namespace}`;
+}
+
+function readObject(path: string): { [key: string]: unknown } | undefined {
+  const text = readText(path, MAX);
+  if (typeof text !== "string") return undefined;
+  try {
+    const value: unknown = parseJson(text);
+    return typeof value === "object" && value !== null ? (value as { [key: string]: unknown }) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,88 @@
+/** Starting the serving process: this executable again, under the shim's name, by a launch program of its own. */
+import { Init } from "../../container/init-channel.ts";
+import { Part, Struct } from "../../launch/program.ts";
+import { abi } from "../../linux/abi.gen.ts";
+import { pathError, readText, writeExisting } from "../../linux/file.ts";
+import { sys, text } from "../../linux/lib.ts";
+import { closeFd } from "../../linux/process.ts";
+
+/** The descriptor that the server finds its listening socket at. */
+export const LISTEN_FD = 4;
+
+const CLOSE_RANGE_CLOEXEC = 4;
+
+/** What is not for the shim and the hooks it runs: the first steers Bun, the others are for whoever started containerd. */
+const NOT_PASSED = ["BUN_", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_"];
+
+/**
+ * Starts the server; it has been executed when this returns.
+ * @param name what the shim was called as; with a "/" it is executed by that path, so that it is known by it
+ * @param args of its command line
+ * @param listener its listening socket; stays the caller's
+ * @returns its pid
+ * @throws BuncError when it cannot be executed
+ */
+export function spawnServer(
+  name: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  listener: number,
+): number {
+  const environment: string[] = [];
+  for (const key in env) {
+    if (env[key] !== undefined && !NOT_PASSED.some((prefix) => key.startsWith(prefix)))
+      environment.push(`${key}=${env[key]}`);
+  }
+  const nothing = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
+  if (nothing < 0) throw pathError("open", "/dev/null", nothing);
+  const init = Init.spawn({
+    flags: 0,
+    firstFd: LISTEN_FD - 1,
+    fds: [listener],
+    preserve: 0,
+    stdio: [nothing, nothing, nothing],
+  });
+  closeFd(nothing);
+  try {
+    const part = new Part().at("start");
+    part.op(abi.BUNC_OP_RESET_SIGNALS, [0]);
+    part.op(abi.SYS_setpgid, [0, 0], { about: "cannot make a process group for the shim" });
+    // All but the listening socket ends with the execve: also the socket to this process, which waits for that.
+    part.op(abi.SYS_close_range, [3, -1, CLOSE_RANGE_CLOEXEC]);
+    part.op(abi.SYS_fcntl, [LISTEN_FD, abi.F_SETFD, 0]);
+    const program = name.includes("/") ? name : ownExecutable();
+    part.op(abi.SYS_execve, [program, array([name, ...args], "argv"), array(environment, "envp")], {
+      about: `cannot execute the shim ${program}`,
+    });
+    init.send(part);
+    init.next();
+  } catch (error) {
+    init.kill();
+    throw error;
+  }
+  init.close();
+  closeFd(init.pidfd);
+  raiseOomScore(init.pid);
+  return init.pid;
+}
+
+function array(items: readonly string[], name: string): Struct {
+  const pointers = new Struct((items.length + 1) * 8, name);
+  for (let i = 0; i < items.length; i++) pointers.pointer(i * 8, items[i]!);
+  return pointers;
+}
+
+function ownExecutable(): string {
+  const buffer = new Uint8Array(4096);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, "/proc/self/exe", buffer, buffer.length);
+  return n > 0 ? text(buffer.subarray(0, n)) : "/proc/self/exe";
+}
+
+const MAX_OOM_SCORE = 1000;
+
+/** Before containerd itself the kernel is to take its shims; that this is refused is no reason not to serve. */
+function raiseOomScore(pid: number): void {
+  const score = readText(`/proc/${sys(abi.SYS_getppid)}/oom_score_adj`, 16);
+  if (typeof score !== "string") return;
+  writeExisting(`/proc/${pid}/oom_score_adj`, String(Math.min(Number(score) + 1, MAX_OOM_SCORE)));
+}

@@ -1,0 +1,493 @@
+/**
+ * The tasks of a shim: what the methods of the Task service do. The runtime's own modules are called in process, each
+ * imported when it is first needed.
+ */
+
+import type { Log } from "../../container/types.ts";
+import { BuncError, renderError } from "../../errors.ts";
+import { abi } from "../../linux/abi.gen.ts";
+import { text } from "../../linux/lib.ts";
+import type { Loop } from "../loop.ts";
+import { decode } from "../proto/codec.ts";
+import {
+  type Any,
+  type CreateTaskRequest,
+  type DeleteResponse,
+  type ExecProcessRequest,
+  type KillRequest,
+  type Options,
+  type ProcessRequest,
+  readOptions,
+  type StateResponse,
+} from "../proto/task.gen.ts";
+import { Code, RpcError } from "../ttrpc/status.ts";
+import { isOptions } from "./bootstrap.ts";
+import type { Publisher } from "./events.ts";
+import { type Ended, ShimProcess } from "./process.ts";
+import { rootOf, type StreamNames, writeRecord } from "./record.ts";
+import { mountRootfs, unmountRootfs } from "./rootfs.ts";
+import { Streams } from "./streams.ts";
+import { Task } from "./task.ts";
+
+/** containerd.task.Status */
+const Status = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
+
+/** How long Delete waits for the output of a process that has ended. */
+const DRAIN_MILLISECONDS = 10_000;
+
+/** Killed, as containerd says of what it did not see end. */
+const KILLED = 137;
+
+export class Tasks {
+  private readonly tasks = new Map<string, Task>();
+  /** Ids whose Create is on its way. */
+  private readonly creating = new Set<string>();
+
+  constructor(
+    private readonly loop: Loop,
+    private readonly namespace: string,
+    private readonly publisher: Publisher,
+    private readonly log: Log,
+  ) {}
+
+  get empty(): boolean {
+    return this.tasks.size === 0 && this.creating.size === 0;
+  }
+
+  /** @throws RpcError NotFound */
+  get(id: string): Task {
+    const task = this.tasks.get(id);
+    if (!task) throw new RpcError(Code.notFound, "container not created: not found");
+    return task;
+  }
+
+  find(id: string): Task | undefined {
+    return this.tasks.get(id);
+  }
+
+  /** @throws RpcError NotFound */
+  process(id: string, execId: string): ShimProcess {
+    const task = this.get(id);
+    if (execId === "") return task.init;
+    const process = task.execs.get(execId);
+    if (!process) throw new RpcError(Code.notFound, `process does not exist ${execId}: not found`);
+    return process;
+  }
+
+  /** @returns the pid of init */
+  async create(request: CreateTaskRequest): Promise<number> {
+    const { id } = request;
+    if (this.tasks.has(id) || this.creating.has(id)) {
+      throw new RpcError(Code.alreadyExists, `container ${id}: already exists`);
+    }
+    this.creating.add(id);
+    try {
+      const task = await this.bringUp(request);
+      this.tasks.set(id, task);
+      this.told(task, request);
+      return task.init.pid;
+    } finally {
+      this.creating.delete(id);
+    }
+  }
+
+  private async bringUp(request: CreateTaskRequest): Promise<Task> {
+    const { id, bundle, stdin, stdout, stderr, terminal } = request;
+    if (request.checkpoint)
+      throw new RpcError(Code.unimplemented, "creating from a checkpoint is not supported");
+    const options = runcOptions(request.options);
+    if (options.binary_name)
+      this.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
+    const root = rootOf(options.root, this.namespace);
+    const names: StreamNames = { stdin, stdout, stderr, terminal };
+    const record = { root, ...names };
+    const rootfs = `${bundle}/rootfs`;
+    const process = new ShimProcess("", names, (ended, how) => this.processEnded(id, ended, how));
+    const { createContainer } = await import("../../container/create.ts");
+    writeRecord(bundle, record);
+    await mountRootfs(request.rootfs, rootfs);
+    try {
+      process.streams = await this.open(id, names, options);
+      const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
+        createContainer(
+          {
+            root,
+            id,
+            bundle,
+            pidFile: `${bundle}/init.pid`,
+            noPivot: options.no_pivot_root,
+            noNewKeyring: options.no_new_keyring,
+            preserveFds: 0,
+            systemdCgroup: options.systemd_cgroup,
+            stdio: process.streams!.stdio,
+            log: this.log,
+          },
+          process.streams!.consoleFd,
+        ),
+      );
+      process.hold();
+      process.adopt(this.loop, created.pid, created.pidfd);
+      await process.streams.handOver();
+    } catch (error) {
+      if (process.pid) await this.discard(root, id);
+      process.close();
+      if (request.rootfs.length > 0) this.unmount(rootfs);
+      throw error;
+    }
+    return new Task(id, bundle, rootfs, record, process);
+  }
+
+  /** Everything that containerd is to know of a new task, in its order. */
+  private told(task: Task, { rootfs, checkpoint }: CreateTaskRequest): void {
+    const { id, bundle, init } = task;
+    const { stdin, stdout, stderr, terminal } = init.names;
+    const io = { stdin, stdout, stderr, terminal };
+    this.publisher.publish("TaskCreate", { container_id: id, bundle, rootfs, io, checkpoint, pid: init.pid });
+    init.release();
+  }
+
+  private open(
+    id: string,
+    names: StreamNames,
+    options: Pick<Options, "io_uid" | "io_gid">,
+  ): Promise<Streams> {
+    const { loop, namespace } = this;
+    return Streams.open(names, { loop, namespace, id, uid: options.io_uid, gid: options.io_gid });
+  }
+
+  private async discard(root: string, id: string): Promise<void> {
+    const { deleteContainer } = await import("../../container/delete.ts");
+    try {
+      await deleteContainer(root, id, true, { warn: (message) => this.log.warn(message) });
+    } catch (error) {
+      this.log.warn(renderError(error));
+    }
+  }
+
+  private unmount(rootfs: string): void {
+    try {
+      unmountRootfs(rootfs);
+    } catch (error) {
+      this.log.warn(renderError(error));
+    }
+  }
+
+  /** @returns the pid */
+  async start({ id, exec_id }: ProcessRequest): Promise<number> {
+    const task = this.get(id);
+    const process = this.process(id, exec_id);
+    if (exec_id === "") return task.inOrder(() => this.startInit(task));
+    if (process.pid || process.ended) {
+      throw new RpcError(
+        Code.failedPrecondition,
+        `process ${exec_id} was started already: failed precondition`,
+      );
+    }
+    return this.startExec(task, process as ExecProcess);
+  }
+
+  private async startInit(task: Task): Promise<number> {
+    const { id, init, record } = task;
+    const { startContainer } = await import("../../container/start.ts");
+    init.hold();
+    try {
+      await inWords("OCI runtime start failed: ", () => startContainer(record.root, id));
+      this.started(task);
+      this.publisher.publish("TaskStart", { container_id: id, pid: init.pid });
+      return init.pid;
+    } finally {
+      init.release();
+    }
+  }
+
+  private started(task: Task): void {
+    task.state = "running";
+    void this.watchOom(task);
+  }
+
+  private async watchOom(_task: Task): Promise<void> {}
+
+  private async startExec(task: Task, process: ExecProcess): Promise<number> {
+    const { id, record } = task;
+    if (process.starting) {
+      throw new RpcError(
+        Code.failedPrecondition,
+        `process ${process.execId} is being started: failed precondition`,
+      );
+    }
+    process.starting = true;
+    const { startExec } = await import("../../container/exec.ts");
+    try {
+      const streams = await this.open(id, process.names, { io_uid: 0, io_gid: 0 });
+      process.streams = streams;
+      const { consoleFd } = streams;
+      const started = await inWords("OCI runtime exec failed: exec failed: ", () =>
+        startExec(
+          {
+            root: record.root,
+            id,
+            process: { json: process.spec },
+            stdio: streams.stdio,
+            preserveFds: 0,
+            cgroups: [],
+            ignorePaused: false,
+            log: this.log,
+          },
+          consoleFd === undefined ? {} : { fd: consoleFd },
+        ),
+      );
+      process.hold();
+      process.adopt(this.loop, started.pid, started.pidfd);
+      await streams.handOver();
+      this.publisher.publish("TaskExecStarted", {
+        container_id: id,
+        exec_id: process.execId,
+        pid: started.pid,
+      });
+      return started.pid;
+    } catch (error) {
+      process.streams?.close();
+      process.streams = undefined;
+      // As one that has ended: containerd deletes it.
+      if (!process.pid) process.finish({ status: 255, at: (await import("./time.ts")).now() });
+      throw error;
+    } finally {
+      process.starting = false;
+      process.release();
+    }
+  }
+
+  exec({ id, exec_id, terminal, stdin, stdout, stderr, spec }: ExecProcessRequest): void {
+    const task = this.get(id);
+    if (exec_id === "") throw new RpcError(Code.invalidArgument, "exec id cannot be empty: invalid argument");
+    if (task.execs.has(exec_id)) throw new RpcError(Code.alreadyExists, `id ${exec_id}: already exists`);
+    if (!spec?.value)
+      throw new RpcError(Code.invalidArgument, "the request has no process: invalid argument");
+    const names = { stdin, stdout, stderr, terminal };
+    const process = new ExecProcess(exec_id, names, (ended, how) => this.processEnded(id, ended, how));
+    process.spec = text(spec.value);
+    task.execs.set(exec_id, process);
+    this.publisher.publish("TaskExecAdded", { container_id: id, exec_id });
+  }
+
+  /** What becomes of the end of a process: init's is told after those of exec, each after its start. */
+  private processEnded(id: string, process: ShimProcess, ended: Ended): void {
+    const task = this.tasks.get(id);
+    const tell = () => {
+      process.finish(ended);
+      this.publisher.publish("TaskExit", {
+        container_id: id,
+        id: process.execId || id,
+        pid: process.pid,
+        exit_status: ended.status,
+        exited_at: ended.at,
+      });
+    };
+    if (!task) {
+      process.finish(ended);
+      return;
+    }
+    if (process.execId !== "") {
+      tell();
+      if (!task.busy) this.tellInit(task);
+      return;
+    }
+    task.stopOom?.();
+    task.initEnded = tell;
+    void this.endRest(task).then(() => {
+      if (!task.busy) this.tellInit(task);
+      // Something that cannot be killed must not hide that the container has ended.
+      else this.loop.after(DRAIN_MILLISECONDS, () => this.tellInit(task));
+    });
+  }
+
+  private tellInit(task: Task): void {
+    const tell = task.initEnded;
+    task.initEnded = undefined;
+    tell?.();
+  }
+
+  /** Without a pid namespace of its own the processes of a container survive its init. */
+  private async endRest(task: Task): Promise<void> {
+    try {
+      const { readSummary } = await import("../../container/store.ts");
+      const summary = readSummary(task.record.root, task.id);
+      if (!summary.sharedPid) return;
+      const { killAll } = await import("../../cgroup/live.ts");
+      killAll(summary.cgroupPaths);
+    } catch (error) {
+      if (!(error instanceof BuncError) || error.fields.code !== "not-found")
+        this.log.warn(renderError(error));
+    }
+  }
+
+  async kill({ id, exec_id, signal, all }: KillRequest): Promise<void> {
+    const process = this.process(id, exec_id);
+    const task = this.get(id);
+    if (exec_id !== "") {
+      if (!process.pid && !process.ended) {
+        throw new RpcError(Code.failedPrecondition, "process not created: failed precondition");
+      }
+      if (!process.signal(signal)) throw finished();
+      return;
+    }
+    if (!all && process.ended) throw finished();
+    const { signalContainer } = await import("../../container/kill.ts");
+    const { readSummary } = await import("../../container/store.ts");
+    const live = await import("../../cgroup/live.ts");
+    try {
+      const summary = readSummary(task.record.root, id);
+      if (all && live.killAll && signal === abi.SIGKILL) live.killAll(summary.cgroupPaths);
+      else signalContainer(summary, signal, live);
+    } catch (error) {
+      if (
+        error instanceof BuncError &&
+        (error.fields.code === "state" || error.fields.code === "not-found")
+      ) {
+        throw finished();
+      }
+      throw error;
+    }
+  }
+
+  async delete({ id, exec_id }: ProcessRequest): Promise<DeleteResponse> {
+    const task = this.get(id);
+    if (exec_id === "") return task.inOrder(() => this.deleteTask(task));
+    const process = this.process(id, exec_id);
+    if (process.running || (process as ExecProcess).starting)
+      throw new RpcError(Code.unknown, "cannot delete a running process");
+    await process.streams?.drained(DRAIN_MILLISECONDS);
+    process.close();
+    task.execs.delete(exec_id);
+    return { pid: process.pid, exit_status: process.ended?.status ?? 0, exited_at: process.ended?.at };
+  }
+
+  private async deleteTask(task: Task): Promise<DeleteResponse> {
+    const { id, init, record } = task;
+    if (this.tasks.get(id) !== task) throw new RpcError(Code.notFound, "container not created: not found");
+    if (task.state === "running" && !init.ended)
+      throw new RpcError(Code.unknown, "cannot delete a running process");
+    const { deleteContainer } = await import("../../container/delete.ts");
+    await inWords("OCI runtime delete failed: ", async () => {
+      try {
+        await deleteContainer(record.root, id, false, { warn: (message) => this.log.warn(message) });
+      } catch (error) {
+        // Somebody may have deleted it by hand.
+        if (!(error instanceof BuncError) || error.fields.code !== "not-found") throw error;
+      }
+    });
+    // One that was never started ends only now.
+    const ended = init.ended ?? (init.pid ? await init.wait() : undefined);
+    await init.streams?.drained(DRAIN_MILLISECONDS);
+    for (const process of task.execs.values()) process.close();
+    init.close();
+    this.unmount(task.rootfs);
+    this.tasks.delete(id);
+    const status = ended?.status ?? KILLED;
+    const result = { pid: init.pid, exit_status: status, exited_at: ended?.at };
+    this.publisher.publish("TaskDelete", { container_id: id, ...result });
+    return result;
+  }
+
+  /** State of a process, as containerd shows it. */
+  state({ id, exec_id }: ProcessRequest): Partial<StateResponse> {
+    const task = this.get(id);
+    const process = this.process(id, exec_id);
+    return {
+      id: exec_id || id,
+      bundle: task.bundle,
+      pid: process.pid,
+      status: statusOf(task, process),
+      ...process.names,
+      exit_status: process.ended?.status ?? 0,
+      exited_at: process.ended?.at,
+      exec_id,
+    };
+  }
+
+  async pause(id: string): Promise<void> {
+    const task = this.get(id);
+    await task.inOrder(async () => {
+      const { pauseContainer } = await import("../../container/pause.ts");
+      await inWords("OCI runtime pause failed: ", () => pauseContainer(task.record.root, id));
+      task.paused = true;
+      this.publisher.publish("TaskPaused", { container_id: id });
+    });
+  }
+
+  async resume(id: string): Promise<void> {
+    const task = this.get(id);
+    await task.inOrder(async () => {
+      const { resumeContainer } = await import("../../container/pause.ts");
+      await inWords("OCI runtime resume failed: ", () => resumeContainer(task.record.root, id));
+      task.paused = false;
+      this.publisher.publish("TaskResumed", { container_id: id });
+    });
+  }
+
+  async update(id: string, resources: Any | undefined): Promise<void> {
+    const task = this.get(id);
+    if (!resources?.value)
+      throw new RpcError(Code.invalidArgument, "the request has no resources: invalid argument");
+    const json = text(resources.value);
+    await task.inOrder(async () => {
+      const { problemsError, validateResources } = await import("../../bundle/validate.ts");
+      const { value, problems } = validateResources(json);
+      if (value === undefined) throw problemsError(problems, "the resources");
+      const { updateContainer } = await import("../../container/update.ts");
+      const warn = (message: string) => this.log.warn(message);
+      await inWords("OCI runtime update failed: ", () =>
+        updateContainer(task.record.root, id, value, { warn }),
+      );
+    });
+  }
+
+  /** Pids in the container's cgroups, with the exec ids of those that containerd started. */
+  async pids(id: string): Promise<{ pid: number; execId: string }[]> {
+    const task = this.get(id);
+    const { containerProcesses } = await import("../../container/processes.ts");
+    const execs = new Map([...task.execs.values()].map(({ pid, execId }) => [pid, execId]));
+    return containerProcesses(task.record.root, id).map((pid) => ({ pid, execId: execs.get(pid) ?? "" }));
+  }
+
+  resize(id: string, execId: string, width: number, height: number): void {
+    this.process(id, execId).streams?.resize(width, height);
+  }
+
+  closeInput(id: string, execId: string): void {
+    this.process(id, execId).streams?.closeInput();
+  }
+}
+
+class ExecProcess extends ShimProcess {
+  /** JSON of the OCI process. */
+  spec = "";
+  starting = false;
+}
+
+function statusOf(task: Task, process: ShimProcess): number {
+  if (process.ended) return Status.stopped;
+  if (process !== task.init) return process.pid ? Status.running : Status.created;
+  if (task.paused) return Status.paused;
+  return task.state === "running" ? Status.running : Status.created;
+}
+
+function finished(): RpcError {
+  return new RpcError(Code.notFound, "process already finished: not found");
+}
+
+/** containerd.runc.v1.Options; all defaults where there are none. */
+function runcOptions(any: Any | undefined): Options {
+  return decode(readOptions, any?.value && isOptions(any) ? any.value : new Uint8Array(0));
+}
+
+/** Puts containerd's words before those of the runtime. */
+async function inWords<T>(words: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof BuncError)) throw error;
+    const code = error.fields.code === "not-found" ? Code.notFound : Code.unknown;
+    throw new RpcError(code, words + renderError(error));
+  }
+}

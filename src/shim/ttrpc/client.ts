@@ -37,7 +37,8 @@ export class Client {
     milliseconds: number,
   ): Promise<Uint8Array> {
     if (this.pending) throw new Error("one call at a time");
-    const channel = (this.channel ??= this.connect());
+    this.channel ??= this.connect();
+    const { channel } = this;
     const stream = this.stream;
     this.stream += 2;
     const timeout = this.loop.after(milliseconds, () => {

@@ -71,7 +71,7 @@ function attempt<T>(read: () => T): T | undefined {
 
 /** containerd 1.x has "containerd.runc.v1.Options", with or without the prefix of type URLs. */
 export function isOptions(any: Any | undefined): boolean {
-  return any?.type_url.endsWith("containerd.runc.v1.Options");
+  return any?.type_url.endsWith("containerd.runc.v1.Options") ?? false;
 }
 
 /** The answer, in the form asked for. */

@@ -309,6 +309,8 @@ __attribute__((visibility("default"))) long bunc(long call, long a, long b, long
 		return receive((int)a, (void *)b, (size_t)c, (int32_t *)d, (int)e);
 	case BUNC_CALL_SEND_FD:
 		return bunc_send_fd((int)a, (int)b, (const void *)c, (size_t)d);
+	case BUNC_CALL_INIT_IMAGE:
+		return sealed_init();
 	case BUNC_CALL_SIGNALS:
 		return forward_signals((int)a);
 	default:

@@ -54,6 +54,9 @@ export class Loop {
   private readonly batch = new Uint8Array(EVENT_SIZE * BATCH);
   private alarms: Alarm[] = [];
   private generation = 0;
+  private idle: { milliseconds: number; action: () => void } | undefined;
+  /** Whether the action for idleness was called since the last event. */
+  private idled = false;
   private running = false;
 
   /** @param failed takes what a handler or a timer throws: the loop goes on */
@@ -148,6 +151,21 @@ export class Loop {
     });
   }
 
+  /** Calls `action` each time nothing has happened for so long while no timer runs. */
+  onIdle(milliseconds: number, action: () => void): void {
+    this.idle = { milliseconds, action };
+  }
+
+  /** Whether nothing is to happen at a certain time. */
+  get timeless(): boolean {
+    return this.alarms.length === 0;
+  }
+
+  /** What is watched, and for which events. */
+  watched(): { fd: number; events: number }[] {
+    return [...this.entries.values()].map(({ fd, events }) => ({ fd, events }));
+  }
+
   /** Serves until `stop`. */
   run(): void {
     this.running = true;
@@ -165,9 +183,15 @@ export class Loop {
 
   private turn(): void {
     const next = this.alarms[0];
-    const wait = next ? Math.min(Math.ceil(Math.max(next.time - performance.now(), 0)), MAX_WAIT) : -1;
+    const { idle } = this;
+    const patience = idle && !this.idled ? idle.milliseconds : -1;
+    const wait = next ? Math.min(Math.ceil(Math.max(next.time - performance.now(), 0)), MAX_WAIT) : patience;
     const count = sys(abi.SYS_epoll_pwait, this.epoll, this.batch, BATCH, wait, 0, 8);
     // EINTR is the only error there can be.
+    if (count === 0 && !next && idle) {
+      this.idled = true;
+      this.guard(idle.action);
+    } else this.idled = false;
     for (let i = 0; i < count; i++) this.dispatch(new DataView(this.batch.buffer, i * EVENT_SIZE));
     const now = performance.now();
     while (this.alarms.length > 0 && this.alarms[0]!.time <= now) {

@@ -28,7 +28,7 @@ export class Channel {
   /** @param fd a connected, non-blocking socket; the channel's from now on */
   constructor(
     loop: Loop,
-    private readonly fd: number,
+    readonly fd: number,
     private readonly events: ChannelEvents,
   ) {
     this.watch = loop.watch(fd, abi.POLLIN, (ready) => this.ready(ready));

@@ -13,6 +13,21 @@ import { Code, RpcError } from "./status.ts";
 /** Answers a call; what it throws (RpcError: with its code) is the answer, too. */
 export type Handler = (service: string, method: string, payload: Uint8Array) => Promise<Uint8Array>;
 
+/** A call that has not been answered yet. */
+export interface PendingCall {
+  stream: number;
+  service: string;
+  method: string;
+  payload: Uint8Array;
+}
+
+/** A connection between two calls, as another process can take it over. */
+export interface ConnectionState {
+  fd: number;
+  lastStream: number;
+  calls: PendingCall[];
+}
+
 /** Serves a listening socket, to processes of the same user and group only. */
 export class Server {
   private readonly watch: Watch;
@@ -31,10 +46,21 @@ export class Server {
     this.watch = loop.watch(fd, abi.POLLIN, () => this.accept());
   }
 
-  /** Whether every answer has been taken by its peer. */
-  get idle(): boolean {
-    for (const connection of this.connections) if (!connection.idle) return false;
-    return true;
+  /** The connections, when all stand between two frames and all answers have been taken; else undefined. */
+  snapshot(): ConnectionState[] | undefined {
+    const states: ConnectionState[] = [];
+    for (const connection of this.connections) {
+      const state = connection.snapshot();
+      if (!state) return undefined;
+      states.push(state);
+    }
+    return states;
+  }
+
+  /** Takes over a connection; its calls are handled anew. */
+  resume(state: ConnectionState): void {
+    const connection = this.connect(state.fd);
+    connection.resume(state);
   }
 
   /** No more connections; those that are there are closed. */
@@ -55,10 +81,15 @@ export class Server {
       closeFd(fd);
       return;
     }
+    this.connect(fd);
+  }
+
+  private connect(fd: number): Connection {
     const connection = new Connection(this.loop, fd, this.handler, this.warn, () =>
       this.connections.delete(connection),
     );
     this.connections.add(connection);
+    return connection;
   }
 
   /** Without a descriptor to take it by, a connection stays where it is: asking again at once would not help. */
@@ -86,6 +117,7 @@ class Connection {
     this.respond(stream, new RpcError(Code.resourceExhausted, message));
   });
   private lastStream = -1;
+  private readonly calls = new Map<number, PendingCall>();
 
   constructor(
     loop: Loop,
@@ -97,8 +129,14 @@ class Connection {
     this.channel = new Channel(loop, fd, { received: (bytes) => this.received(bytes), closed });
   }
 
-  get idle(): boolean {
-    return this.channel.idle;
+  snapshot(): ConnectionState | undefined {
+    if (!this.channel.idle || this.frames.partial) return undefined;
+    return { fd: this.channel.fd, lastStream: this.lastStream, calls: [...this.calls.values()] };
+  }
+
+  resume({ lastStream, calls }: ConnectionState): void {
+    this.lastStream = lastStream;
+    for (const call of calls) this.dispatch(call);
   }
 
   close(): void {
@@ -129,11 +167,18 @@ class Connection {
       );
       return;
     }
-    const payload = request.payload ?? new Uint8Array(0);
-    this.handler(request.service, request.method, payload).then(
-      (answer) => this.respond(stream, answer),
-      (error: unknown) => this.respond(stream, error),
-    );
+    const { service, method, payload = new Uint8Array(0) } = request;
+    this.dispatch({ stream, service, method, payload });
+  }
+
+  private dispatch(call: PendingCall): void {
+    const { stream, service, method, payload } = call;
+    this.calls.set(stream, call);
+    const answer = (result: unknown) => {
+      this.calls.delete(stream);
+      this.respond(stream, result);
+    };
+    this.handler(service, method, payload).then(answer, answer);
   }
 
   private respond(stream: number, answer: unknown): void {

@@ -13,6 +13,8 @@ export interface Arguments {
   /** Where to serve, instead of the address made from the id. */
   socket: string;
   debugSocket: string;
+  /** The descriptor of a state that is to be continued (hibernate.ts); "" when there is none. */
+  resume: string;
   debug: boolean;
   info: boolean;
   version: boolean;
@@ -28,6 +30,7 @@ const TEXT: Readonly<Record<string, keyof Arguments>> = {
   bundle: "bundle",
   socket: "socket",
   "debug-socket": "debugSocket",
+  resume: "resume",
 };
 
 const SWITCHES: Readonly<Record<string, keyof Arguments>> = {
@@ -50,6 +53,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     bundle: "",
     socket: "",
     debugSocket: "",
+    resume: "",
     debug: false,
     info: false,
     version: false,

@@ -120,6 +120,12 @@ export class Publisher {
     });
   }
 
+  /** Whether no event is on its way. */
+  get idle(): boolean {
+    return !this.sending;
+  }
+
+  /** Closes the connection; the next event makes a new one. */
   close(): void {
     this.client?.close();
   }

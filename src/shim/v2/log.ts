@@ -5,23 +5,19 @@ import { abi } from "../../linux/abi.gen.ts";
 import { bytesOf, sys } from "../../linux/lib.ts";
 
 export class ShimLog implements Log {
-  private readonly fd: number;
+  /** @param fd of the fifo, non-blocking; -1: nothing is logged */
+  constructor(
+    readonly fd: number,
+    readonly debugging: boolean,
+  ) {}
 
   /**
-   * @param path of the fifo; without one nothing is logged
+   * Opens the fifo, so that it can be written to while containerd is away; what does not fit then is lost.
+   * @returns the descriptor, or -errno
    */
-  constructor(
-    path: string,
-    readonly debugging: boolean,
-  ) {
-    // O_RDWR: it can be opened, and written to, while containerd is away; what does not fit then is lost.
-    this.fd = sys(
-      abi.SYS_openat,
-      abi.AT_FDCWD,
-      path,
-      abi.O_RDWR | abi.O_NONBLOCK | abi.O_CLOEXEC | abi.O_APPEND,
-      0,
-    );
+  static open(path: string): number {
+    const flags = abi.O_RDWR | abi.O_NONBLOCK | abi.O_CLOEXEC | abi.O_APPEND;
+    return sys(abi.SYS_openat, abi.AT_FDCWD, path, flags, 0);
   }
 
   debug(message: string): void {

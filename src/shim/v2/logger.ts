@@ -28,8 +28,13 @@ export class Logger {
     /** The ends for the process; whoever takes them closes them. */
     readonly stdout: number,
     readonly stderr: number,
-    private readonly pidfd: number,
+    readonly pidfd: number,
   ) {}
+
+  /** One that was started by an earlier process of this shim. */
+  static resume(loop: Loop, pidfd: number): Logger {
+    return new Logger(loop, -1, -1, pidfd);
+  }
 
   /**
    * Starts the program of a URI and waits until it is ready.

@@ -41,7 +41,7 @@ async function run(name: string, given: Arguments): Promise<void> {
       return (await import("./delete.ts")).deleteLeft(given);
     case "": {
       const { serve } = await import("./serve.ts");
-      await serve(given);
+      await serve(name, given);
       // What would end by itself at the end of a Bun program does not, as its loop was never entered.
       sys(abi.SYS_exit_group, 0);
       return;

@@ -1,11 +1,11 @@
 /** A process of a task, its init or one of exec: what it is, its streams, and its end. */
 import { abi } from "../../linux/abi.gen.ts";
 import { sys } from "../../linux/lib.ts";
-import { closeFd, waitChild } from "../../linux/process.ts";
+import { closeFd, ownChildren, waitChild } from "../../linux/process.ts";
 import type { Loop, Watch } from "../loop.ts";
 import type { Timestamp } from "../proto/task.gen.ts";
 import type { StreamNames } from "./record.ts";
-import type { Streams } from "./streams.ts";
+import type { Streams, StreamsState } from "./streams.ts";
 import { now } from "./time.ts";
 
 /** How a process ended. */
@@ -13,6 +13,16 @@ export interface Ended {
   /** Its exit code, or 128 + the signal. */
   status: number;
   at: Timestamp;
+}
+
+/** A process, as another process of the shim can take it over. */
+export interface ProcessState {
+  execId: string;
+  names: StreamNames;
+  pid: number;
+  pidfd: number;
+  ended: Ended | undefined;
+  streams: StreamsState | undefined;
 }
 
 /** The exit status of one that this shim cannot ask: it was started by another, on a kernel before 6.15. */
@@ -41,6 +51,24 @@ export class ShimProcess {
     readonly names: StreamNames,
     private readonly onEnd: (process: ShimProcess, ended: Ended) => void,
   ) {}
+
+  /** Its state, when nothing is being done with it; else undefined. */
+  snapshot(): ProcessState | undefined {
+    const { execId, names, pid, pidfd, ended } = this;
+    const streams = this.streams?.snapshot();
+    if (this.holding || (this.streams && !streams)) return undefined;
+    return { execId, names, pid, pidfd, ended, streams };
+  }
+
+  /** Takes over a process. */
+  resume(loop: Loop, { pid, pidfd, ended }: ProcessState, streams: Streams | undefined): void {
+    this.pid = pid;
+    this.ended = ended;
+    this.streams = streams;
+    if (pidfd < 0) return;
+    ownChildren.add(pid);
+    this.adopt(loop, pid, pidfd);
+  }
 
   /** Whether it has been started and has not ended, as far as has been told. */
   get running(): boolean {

@@ -98,6 +98,14 @@ class Flow {
   }
 }
 
+/** A relay between two chunks, as another process can take it over; -1: closed. */
+export interface RelayState {
+  master: number;
+  from: number;
+  to: number;
+  inputEnded: boolean;
+}
+
 export class TerminalRelay {
   private readonly output: Flow;
   private readonly input: Flow;
@@ -119,6 +127,21 @@ export class TerminalRelay {
     sys(abi.SYS_fcntl, master, abi.F_SETFL, abi.O_RDWR | abi.O_NONBLOCK);
     this.output = new Flow(loop, master, to, () => this.outputEnded());
     this.input = new Flow(loop, from, master, () => {});
+  }
+
+  /** Its state, when nothing is on its way; else undefined. */
+  snapshot(): RelayState | undefined {
+    if (!this.output.empty || !this.input.empty) return undefined;
+    const { master, from, to } = this;
+    return { master, from, to: this.outputOpen ? to : -1, inputEnded: this.input.ended };
+  }
+
+  static resume(loop: Loop, { master, from, to, inputEnded }: RelayState): TerminalRelay {
+    const relay = new TerminalRelay(loop, master, from, to);
+    if (to < 0) relay.outputOpen = false;
+    if (to < 0) relay.output.stop();
+    if (inputEnded) relay.input.stop();
+    return relay;
   }
 
   resize(width: number, height: number): void {

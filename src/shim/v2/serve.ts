@@ -1,6 +1,7 @@
 /** The serving process of a shim: an event loop on one thread, the Task service, and its containers' events. */
-import { renderError } from "../../errors.ts";
+import { BuncError, renderError } from "../../errors.ts";
 import { abi } from "../../linux/abi.gen.ts";
+import { pathError } from "../../linux/file.ts";
 import { sys } from "../../linux/lib.ts";
 import { waitBy } from "../../linux/wait.ts";
 import { Loop } from "../loop.ts";
@@ -8,6 +9,7 @@ import { Server } from "../ttrpc/server.ts";
 import type { Arguments } from "./arguments.ts";
 import { Publisher } from "./events.ts";
 import { socketPath } from "./group.ts";
+import type { ShimState } from "./hibernate.ts";
 import { listenAt } from "./listen.ts";
 import { ShimLog } from "./log.ts";
 import { answerCall } from "./service.ts";
@@ -16,44 +18,131 @@ import { LISTEN_FD } from "./spawn.ts";
 import { checkNames, workingDirectory } from "./start.ts";
 import { Tasks } from "./tasks.ts";
 
-/** How long the last events, and the last answer, may take on their way at the end. */
+/** How long the last events may take on their way at the end. */
 const FLUSH_MILLISECONDS = 5000;
+/** How long a shim without anything to do stays awake; $BUNC_SHIM_IDLE overrides it, 0 keeps it awake for ever. */
+const IDLE_MILLISECONDS = 2000;
+/** What process lists show, awake and asleep. */
+export const PROCESS_NAME = "containerd-shim";
 
 /**
  * Serves until the last task is gone and containerd says Shutdown, or on SIGTERM.
+ * @param name what the shim was called as
  * @throws BuncError when it cannot begin
  */
-export async function serve(given: Arguments): Promise<void> {
+export async function serve(name: string, given: Arguments): Promise<void> {
   checkNames(given);
-  const { namespace, id, address, publishBinary } = given;
-  sys(abi.SYS_prctl, abi.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-  const bundle = given.bundle || workingDirectory();
-  const socket = given.socket || socketPath("", address, namespace, id);
-  const log = new ShimLog(`${bundle}/log`, given.debug);
-  const loop = new Loop((error) => log.error(renderError(error)));
-  waitBy((fds, milliseconds) => loop.ready(fds, milliseconds));
-  const ttrpcAddress = process.env.TTRPC_ADDRESS ?? "";
-  const target = { ttrpcAddress, publishBinary, address, namespace };
-  const publisher = new Publisher(loop, target, (message) => log.warn(message));
-  const tasks = new Tasks(loop, namespace, publisher, log);
-  const listener = inherited() ?? listenAt(socket);
-  if (listener === undefined) throw new Error(`${socket} is served already`);
-  let ending = false;
-  const end = async () => {
-    if (ending) return;
-    ending = true;
-    await publisher.flushed(FLUSH_MILLISECONDS);
-    // The socket is not removed before: a new shim of the group would take its place.
-    sys(abi.SYS_unlinkat, abi.AT_FDCWD, socket, 0);
-    loop.after(0, () => loop.stop());
-  };
-  const context = { tasks, shutdown: () => void end() };
-  const handler = (service: string, method: string, payload: Uint8Array) =>
-    answerCall(context, service, method, payload);
-  const server = new Server(loop, listener, handler, (message) => log.warn(message));
-  watchSignals(loop, () => void end(), log);
-  loop.run();
-  server.close();
+  const state = given.resume ? await readLeft(Number(given.resume)) : undefined;
+  await new Shim(name, given, state).run(state);
+}
+
+async function readLeft(fd: number): Promise<ShimState> {
+  return (await import("./hibernate.ts")).readState(fd);
+}
+
+class Shim {
+  private readonly socket: string;
+  private readonly loop: Loop;
+  private readonly log: ShimLog;
+  private readonly publisher: Publisher;
+  private readonly tasks: Tasks;
+  private readonly listener: number;
+  private readonly executable: number;
+  private readonly server: Server;
+  private readonly signals: number;
+  private ending = false;
+
+  constructor(
+    private readonly name: string,
+    private readonly given: Arguments,
+    state: ShimState | undefined,
+  ) {
+    const { namespace, id, address, publishBinary } = given;
+    sys(abi.SYS_prctl, abi.PR_SET_NAME, PROCESS_NAME, 0, 0, 0);
+    sys(abi.SYS_prctl, abi.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    const bundle = given.bundle || workingDirectory();
+    this.socket = given.socket || socketPath("", address, namespace, id);
+    this.log = new ShimLog(state ? state.log : ShimLog.open(`${bundle}/log`), given.debug);
+    const { log, socket } = this;
+    const loop = new Loop((error) => log.error(renderError(error)));
+    this.loop = loop;
+    waitBy((fds, milliseconds) => loop.ready(fds, milliseconds));
+    const target = { ttrpcAddress: process.env.TTRPC_ADDRESS ?? "", publishBinary, address, namespace };
+    this.publisher = new Publisher(loop, target, (message) => log.warn(message));
+    this.tasks = new Tasks(loop, namespace, this.publisher, log);
+    this.listener = state ? state.listener : (inherited() ?? listen(socket));
+    this.executable = state ? state.executable : ownExecutable();
+    const context = { tasks: this.tasks, shutdown: () => void this.end() };
+    this.server = new Server(
+      loop,
+      this.listener,
+      (service, method, payload) => answerCall(context, service, method, payload),
+      (message) => log.warn(message),
+    );
+    this.signals = watchSignals(loop, () => void this.end(), log, state ? state.signals : -1);
+  }
+
+  async run(state: ShimState | undefined): Promise<void> {
+    for (const task of state?.tasks ?? []) await this.tasks.takeOver(task);
+    for (const connection of state?.connections ?? []) this.server.resume(connection);
+    const idle = Number(process.env.BUNC_SHIM_IDLE ?? IDLE_MILLISECONDS);
+    if (idle > 0) this.loop.onIdle(idle, () => void this.hibernate());
+    this.loop.run();
+    this.server.close();
+  }
+
+  private async end(): Promise<void> {
+    if (this.ending) return;
+    this.ending = true;
+    await this.publisher.flushed(FLUSH_MILLISECONDS);
+    sys(abi.SYS_unlinkat, abi.AT_FDCWD, this.socket, 0);
+    this.loop.after(0, () => this.loop.stop());
+  }
+
+  /** Gives the memory back while there is nothing to do but to wait. */
+  private async hibernate(): Promise<void> {
+    const { hibernate } = await import("./hibernate.ts");
+    const { loop, publisher, server, log, name, given } = this;
+    if (this.ending || !publisher.idle || !loop.timeless) return;
+    publisher.close();
+    const tasks = this.tasks.snapshot();
+    const connections = server.snapshot();
+    if (
+      !tasks ||
+      !connections ||
+      connections.some(({ calls }) => calls.some(({ method }) => method !== "Wait"))
+    )
+      return;
+    const { listener, signals, executable } = this;
+    const state = { version: 1, listener, log: log.fd, signals, executable, connections, tasks } as const;
+    try {
+      hibernate(state, loop.watched(), name, commandLine(given));
+    } catch (error) {
+      log.warn(`the shim stays awake: ${renderError(error)}`);
+    }
+  }
+}
+
+/** The command line of the server again, without what has been said of an earlier state. */
+function commandLine(given: Arguments): string[] {
+  const { namespace, id, address, publishBinary, bundle, socket, debug } = given;
+  const args = ["-namespace", namespace, "-id", id, "-address", address, "-publish-binary", publishBinary];
+  if (bundle) args.push("-bundle", bundle);
+  if (socket) args.push("-socket", socket);
+  if (debug) args.push("-debug");
+  return args;
+}
+
+function listen(socket: string): number {
+  const fd = listenAt(socket);
+  if (fd === undefined) throw new BuncError(`${socket} is served already`, { code: "exists" });
+  return fd;
+}
+
+function ownExecutable(): number {
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, "/proc/self/exe", abi.O_PATH | abi.O_CLOEXEC, 0);
+  if (fd < 0) throw pathError("open", "/proc/self/exe", fd);
+  return fd;
 }
 
 /** The listening socket that `start` has passed on. */

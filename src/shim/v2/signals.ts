@@ -11,15 +11,20 @@ const SIGNALFD_SIGINFO = 128;
 /** An own child that has ended and is about to be reaped by whoever waits for it hides the orphans behind it. */
 const RETRY_MILLISECONDS = 50;
 
-/** @param end is called on SIGTERM and SIGINT */
-export function watchSignals(loop: Loop, end: () => void, log: Log): void {
+/**
+ * @param end is called on SIGTERM and SIGINT
+ * @param inherited a descriptor that an earlier call made; -1: none
+ * @returns the descriptor that the signals are read from
+ */
+export function watchSignals(loop: Loop, end: () => void, log: Log, inherited: number): number {
   const mask = new DataView(new ArrayBuffer(8));
   let low = 0;
   for (const signo of [abi.SIGCHLD, abi.SIGTERM, abi.SIGINT]) low |= 1 << (signo - 1);
   mask.setUint32(0, low, true);
   const bytes = new Uint8Array(mask.buffer);
-  sys(abi.SYS_rt_sigprocmask, abi.SIG_BLOCK, bytes, 0, 8);
-  const fd = sys(abi.SYS_signalfd4, -1, bytes, 8, abi.SFD_CLOEXEC | abi.SFD_NONBLOCK);
+  sys(abi.SYS_rt_sigprocmask, abi.SIG_SETMASK, bytes, 0, 8);
+  const flags = abi.SFD_CLOEXEC | abi.SFD_NONBLOCK;
+  const fd = inherited >= 0 ? inherited : sys(abi.SYS_signalfd4, -1, bytes, 8, flags);
   if (fd < 0) throw pathError("signalfd", "", fd);
   const info = new Uint8Array(SIGNALFD_SIGINFO);
   loop.watch(fd, abi.POLLIN, () => {
@@ -33,6 +38,7 @@ export function watchSignals(loop: Loop, end: () => void, log: Log): void {
   });
   // What ended before the signals were blocked.
   reapOrphans(loop);
+  return fd;
 }
 
 let retrying = false;

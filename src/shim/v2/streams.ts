@@ -14,7 +14,7 @@ import { sleep } from "../../linux/wait.ts";
 import type { Loop } from "../loop.ts";
 import type { Logger } from "./logger.ts";
 import type { StreamNames } from "./record.ts";
-import type { TerminalRelay } from "./relay.ts";
+import type { RelayState, TerminalRelay } from "./relay.ts";
 
 /** What opening streams needs to know besides their names. */
 export interface StreamContext {
@@ -24,6 +24,15 @@ export interface StreamContext {
   /** Who shall own the fifos; 0 leaves them. */
   uid: number;
   gid: number;
+}
+
+/** The streams of a process that has them, as another process can take them over. */
+export interface StreamsState {
+  holds: number[];
+  inputHold: number;
+  relay: RelayState | undefined;
+  /** A pidfd; -1: none. */
+  logger: number;
 }
 
 /** How long a reader of the output may take to come before the process is started all the same. */
@@ -59,6 +68,28 @@ export class Streams {
       streams.close();
       throw error;
     }
+  }
+
+  /** Its state, when the process has its streams and nothing is on its way; else undefined. */
+  snapshot(): StreamsState | undefined {
+    if (this.own.length > 0 || this.console) return undefined;
+    const relay = this.relay?.snapshot();
+    if (this.relay && !relay) return undefined;
+    const { holds, inputHold } = this;
+    return { holds, inputHold, relay, logger: this.logger?.pidfd ?? -1 };
+  }
+
+  /** Takes over the streams of a process. */
+  static async resume(names: StreamNames, context: StreamContext, state: StreamsState): Promise<Streams> {
+    const streams = new Streams(names, context);
+    streams.holds.push(...state.holds);
+    streams.inputHold = state.inputHold;
+    if (state.relay)
+      streams.relay = (await import("./relay.ts")).TerminalRelay.resume(context.loop, state.relay);
+    if (state.logger >= 0) {
+      streams.logger = (await import("./logger.ts")).Logger.resume(context.loop, state.logger);
+    }
+    return streams;
   }
 
   /** Descriptors for the process that is started; with a terminal they are replaced by it. */

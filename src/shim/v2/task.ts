@@ -1,6 +1,17 @@
 /** A task: a container, the processes of exec in it, and what containerd is told of them. */
-import type { ShimProcess } from "./process.ts";
+import type { ProcessState, ShimProcess } from "./process.ts";
 import type { Record } from "./record.ts";
+
+/** A task, as another process of the shim can take it over. */
+export interface TaskState {
+  id: string;
+  bundle: string;
+  record: Record;
+  state: "created" | "running";
+  paused: boolean;
+  init: ProcessState;
+  execs: (ProcessState & { spec: string })[];
+}
 
 export class Task {
   /** By exec id; those that were deleted are gone. */

@@ -23,11 +23,11 @@ import {
 import { Code, RpcError } from "../ttrpc/status.ts";
 import { isOptions } from "./bootstrap.ts";
 import type { Publisher } from "./events.ts";
-import { type Ended, ShimProcess } from "./process.ts";
+import { type Ended, type ProcessState, ShimProcess } from "./process.ts";
 import { rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
 import { Streams } from "./streams.ts";
-import { Task } from "./task.ts";
+import { Task, type TaskState } from "./task.ts";
 
 /** containerd.task.Status */
 const Status = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
@@ -42,6 +42,8 @@ export class Tasks {
   private readonly tasks = new Map<string, Task>();
   /** Ids whose Create is on its way. */
   private readonly creating = new Set<string>();
+  /** What is being done without a call that waits for it. */
+  private background = 0;
 
   constructor(
     private readonly loop: Loop,
@@ -49,6 +51,47 @@ export class Tasks {
     private readonly publisher: Publisher,
     private readonly log: Log,
   ) {}
+
+  /** All tasks, when nothing is being done with any; else undefined. */
+  snapshot(): TaskState[] | undefined {
+    if (this.creating.size > 0 || this.background > 0) return undefined;
+    const states: TaskState[] = [];
+    for (const { id, bundle, record, state, paused, init, execs, initEnded } of this.tasks.values()) {
+      const initState = init.snapshot();
+      const execStates: TaskState["execs"] = [];
+      for (const process of execs.values() as Iterable<ExecProcess>) {
+        const execState = process.snapshot();
+        if (!execState || process.starting) return undefined;
+        execStates.push({ ...execState, spec: process.spec });
+      }
+      if (!initState || initEnded) return undefined;
+      states.push({ id, bundle, record, state, paused, init: initState, execs: execStates });
+    }
+    return states;
+  }
+
+  /** Takes over a task. */
+  async takeOver(state: TaskState): Promise<void> {
+    const { id, bundle, record } = state;
+    const ended = (process: ShimProcess, how: Ended) => this.processEnded(id, process, how);
+    const init = new ShimProcess("", state.init.names, ended);
+    const task = new Task(id, bundle, `${bundle}/rootfs`, record, init);
+    task.state = state.state;
+    task.paused = state.paused;
+    this.tasks.set(id, task);
+    init.resume(this.loop, state.init, await this.resumeStreams(id, state.init));
+    for (const execState of state.execs) {
+      const process = new ExecProcess(execState.execId, execState.names, ended);
+      process.spec = execState.spec;
+      task.execs.set(execState.execId, process);
+      process.resume(this.loop, execState, await this.resumeStreams(id, execState));
+    }
+  }
+
+  private async resumeStreams(id: string, { names, streams }: ProcessState): Promise<Streams | undefined> {
+    const { loop, namespace } = this;
+    return streams && Streams.resume(names, { loop, namespace, id, uid: 0, gid: 0 }, streams);
+  }
 
   get empty(): boolean {
     return this.tasks.size === 0 && this.creating.size === 0;
@@ -294,7 +337,9 @@ export class Tasks {
     }
     task.stopOom?.();
     task.initEnded = tell;
+    this.background++;
     void this.endRest(task).then(() => {
+      this.background--;
       if (!task.busy) this.tellInit(task);
       // Something that cannot be killed must not hide that the container has ended.
       else this.loop.after(DRAIN_MILLISECONDS, () => this.tellInit(task));

@@ -119,5 +119,10 @@ function lookFailure(op: Op, errno: number): BuncError {
     const plain = errno === abi.EACCES || errno === abi.EISDIR || errno === abi.EPERM;
     words = plain ? errnoText(errno) : `stat ${name}: ${errnoText(errno)}`;
   }
-  return new BuncError(`${about}: ${words}`, { code: "launch", path: op.path, errno: errnoName(errno) });
+  return new BuncError(`${about}: ${words}`, {
+    code: "launch",
+    path: op.path,
+    errno: errnoName(errno),
+    ...(op.options.hint ? { hint: op.options.hint } : {}),
+  });
 }

@@ -59,6 +59,7 @@ const table = (): readonly Entry[] => [
   [abi.ENETDOWN, "ENETDOWN", "network is down"],
   [abi.ENETUNREACH, "ENETUNREACH", "network is unreachable"],
   [abi.ECONNABORTED, "ECONNABORTED", "software caused connection abort"],
+  [abi.EMSGSIZE, "EMSGSIZE", "message too long"],
   [abi.ECONNRESET, "ECONNRESET", "connection reset by peer"],
   [abi.ENOBUFS, "ENOBUFS", "no buffer space available"],
   [abi.EISCONN, "EISCONN", "transport endpoint is already connected"],

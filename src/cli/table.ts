@@ -68,6 +68,23 @@ const LAUNCH_FLAGS = {
   },
 } as const satisfies FlagSpecs;
 
+/** What `checkpoint` and `restore` have in common. */
+const CRIU_FLAGS = {
+  "image-path": { kind: "string", usage: "directory of criu's images (default: checkpoint)" },
+  "work-path": {
+    kind: "string",
+    usage: "directory of criu's log and temporary files (default: that of the images)",
+  },
+  "tcp-established": { kind: "bool", usage: "allow open TCP connections" },
+  "ext-unix-sk": { kind: "bool", usage: "allow Unix sockets whose other end is outside" },
+  "shell-job": { kind: "bool", usage: "allow a terminal that is not the container's own" },
+  "lazy-pages": { kind: "bool", usage: "move memory when it is first used, by userfaultfd" },
+  "file-locks": { kind: "bool", usage: "allow file locks" },
+  "manage-cgroups-mode": { kind: "string", usage: "what of cgroups is saved: soft, full, strict or ignore" },
+  "empty-ns": { kind: "strings", usage: "make a namespace, but do not restore what it has: network" },
+  "auto-dedup": { kind: "bool", usage: "drop from images of memory what later ones have again" },
+} as const satisfies FlagSpecs;
+
 const ABOUT_LAUNCH = `The bundle is a directory with a file config.json, which describes the container, and
 usually the directory of its root filesystem. The program to run is process.args of
 config.json. "spec" writes a config.json to begin with, "validate" checks one, and
@@ -81,6 +98,31 @@ of letters, digits and the characters _ + . -`;
  * needs: building all of them takes longer than parsing the command line.
  */
 export const TABLE = {
+  checkpoint: () => ({
+    usage: "save a running container to files",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    about: `This needs criu, 3.0 or newer, in $PATH. The container ends, and is deleted, unless it is to
+go on (--leave-running, --pre-dump). "restore" makes it again from the files.`,
+    flags: {
+      ...CRIU_FLAGS,
+      "parent-path": {
+        kind: "string",
+        usage: "directory of an earlier dump, relative to --image-path: save what has changed since",
+      },
+      "leave-running": { kind: "bool", usage: "let the container go on" },
+      "tcp-skip-in-flight": { kind: "bool", usage: "leave out TCP connections that are being made" },
+      "link-remap": { kind: "bool", usage: "allow files that were deleted and are still linked elsewhere" },
+      "status-fd": {
+        kind: "int",
+        default: -1,
+        usage: "write a NUL byte to this descriptor when --lazy-pages is ready",
+      },
+      "page-server": { kind: "string", usage: "ADDRESS:PORT of the page server" },
+      "pre-dump": { kind: "bool", usage: "save memory alone, and let the container go on" },
+    },
+    load: (): Promise<CommandModule> => import("./checkpoint.ts"),
+  }),
   create: () => ({
     usage: "create a container, ready to be started",
     args: CONTAINER_ID,
@@ -194,6 +236,25 @@ must have the column PID.`,
     },
     flagsFirst: true,
     load: (): Promise<CommandModule> => import("./ps.ts"),
+  }),
+  restore: () => ({
+    usage: "make a container again from the files of checkpoint",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    about: `This needs criu, 3.0 or newer, in $PATH, and the bundle that the container was made from.
+Without --detach it stays until the container ends, as "run" does.`,
+    flags: {
+      ...CRIU_FLAGS,
+      bundle: BUNDLE,
+      "console-socket": LAUNCH_FLAGS["console-socket"],
+      "pid-file": LAUNCH_FLAGS["pid-file"],
+      "no-pivot": LAUNCH_FLAGS["no-pivot"],
+      detach: { kind: "bool", alias: "d", usage: "do not wait; leave the container running" },
+      "no-subreaper": { kind: "bool", usage: "do not adopt and reap the container's orphans" },
+      "lsm-profile": { kind: "string", usage: "profile of the security module, as TYPE:NAME" },
+      "lsm-mount-context": { kind: "string", usage: "SELinux context of the mounts" },
+    },
+    load: (): Promise<CommandModule> => import("./restore.ts"),
   }),
   resume: () => ({
     usage: "let a paused container go on",

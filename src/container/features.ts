@@ -49,8 +49,8 @@ export function runtimeFeatures(): object {
     },
     annotations: {
       "io.github.seccomp.libseccomp.version": libseccompVersion,
-      "org.opencontainers.runc.checkpoint.enabled": "false",
+      "org.opencontainers.runc.checkpoint.enabled": "true",
     },
-    potentiallyUnsafeConfigAnnotations: ["bundle"],
+    potentiallyUnsafeConfigAnnotations: ["bundle", "org.systemd.property.", "org.criu.config"],
   };
 }

@@ -403,10 +403,11 @@ export class Launcher {
   }
 }
 
-function checkTerminal(
+/** Refuses a terminal that nobody would get, and a socket for one where there is none. */
+export function checkTerminal(
   spec: Spec,
-  { consoleSocket }: LaunchOptions,
-  { detach, consoleFd }: LaunchMode,
+  { consoleSocket }: Pick<LaunchOptions, "consoleSocket">,
+  { detach, consoleFd }: Pick<LaunchMode, "detach" | "consoleFd">,
 ): void {
   const terminal = spec.process?.terminal ?? false;
   if (detach && terminal && !consoleSocket && consoleFd === undefined) {

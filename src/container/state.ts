@@ -132,6 +132,8 @@ export interface Claim {
   /** Its cgroup is a unit of systemd, with `rootlessCgroups` of the user's. */
   systemdCgroup?: boolean;
   rootlessCgroups?: boolean;
+  /** Mount points that are made in the state directory, relative to it. */
+  mounts?: string[];
   /** Its init and when that was started, once it is there. */
   init?: { pid: number; start: number };
 }
@@ -145,6 +147,7 @@ export interface Claim {
 export function claimText(claim: Claim): string {
   const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
     claim;
+  const { mounts } = claim;
   const state: State = {
     bunc: {
       version: OWN_VERSION,
@@ -154,6 +157,7 @@ export function claimText(claim: Claim): string {
       ...(annotations ? { annotations } : {}),
       ...(systemdCgroup ? { systemdCgroup } : {}),
       ...(rootlessCgroups ? { rootlessCgroups } : {}),
+      ...(mounts ? { mounts } : {}),
     },
     id,
     init_process_pid: init ? init.pid : -1,

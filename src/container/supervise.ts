@@ -67,10 +67,9 @@ export function supervise(
     relay?.serve((i) => ready(i + 3));
     if (ready(0)) {
       const exit = waitChild(pidfd);
-      if (exit) {
-        relay?.drain();
-        return exit;
-      }
+      relay?.drain();
+      // A process that criu restored by settings of its own may be no child of ours: how it ended is not known.
+      return exit ?? { code: 1, signal: 0 };
     }
   }
 }

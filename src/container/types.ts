@@ -4,8 +4,10 @@
  */
 
 import type { LinuxResources } from "../oci/config.ts";
+import type { CheckpointOptions } from "./checkpoint.ts";
 import type { ExecOptions } from "./exec.ts";
 import type { Stdio } from "./init-channel.ts";
+import type { RestoreOptions } from "./restore.ts";
 
 /** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
 export interface Log {
@@ -106,6 +108,10 @@ export interface ContainerLayer {
   ): Result<void>;
   pauseContainer(root: string, id: string): Result<void>;
   resumeContainer(root: string, id: string): Result<void>;
+  /** Saves a running container by criu; it ends and is deleted, unless it is to go on. */
+  checkpointContainer(options: CheckpointOptions): Result<void>;
+  /** Makes a container again from images; resolves to the exit code for the caller as runContainer does. */
+  restoreContainer(options: RestoreOptions & { noSubreaper: boolean }): Result<number>;
   /** Pids of all of a container's processes; none when it has stopped. */
   containerProcesses(root: string, id: string): Result<number[]>;
   /** The features document of the runtime-spec. */

@@ -3,7 +3,7 @@
  * message is one packet of protobuf. bunc-init executes criu, so that it is born in a cgroup of our choice.
  */
 import { PbfReader, PbfWriter } from "pbf";
-import { Init } from "../container/init-channel.ts";
+import { Init, type Stdio } from "../container/init-channel.ts";
 import { BuncError } from "../errors.ts";
 import { Part, Slot, Struct } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
@@ -34,6 +34,8 @@ export interface SwrkOptions {
   fds?: readonly number[];
   /** Environment: $PATH says where criu is. */
   env: readonly string[];
+  /** What becomes its standard streams, and those of what it restores; without it they are this process's own. */
+  stdio?: Stdio | undefined;
   /** It gets the null device instead of this process's standard streams. */
   quiet?: boolean;
   /** The soft limit of open files is to be this again (Bun raises its own). */
@@ -75,6 +77,7 @@ export class Swrk {
         firstFd: SYNC_FD,
         fds: [pair[1]!, ...(options.fds ?? [])],
         preserve: 0,
+        stdio: options.stdio,
         ...(options.cgroup === undefined || options.cgroup < 0 ? {} : { cgroup: options.cgroup }),
       });
     } catch (error) {

@@ -74,7 +74,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(execve) SYS(execveat) SYS(socket) SYS(socketpair) SYS(connect) SYS(accept4) SYS(listen)
 	SYS(sendmsg) SYS(memfd_create) SYS(getuid) SYS(geteuid) SYS(getgid) SYS(getegid) SYS(uname)
 	SYS(sysinfo) SYS(clock_gettime) SYS(nanosleep) SYS(rt_sigaction) SYS(rt_sigprocmask)
-	SYS(getrandom) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait) SYS(signalfd4) SYS(getsockopt)
+	SYS(getrandom) SYS(getxattr) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait) SYS(signalfd4) SYS(getsockopt)
 	N(EPOLL_CLOEXEC) N(EPOLL_CTL_ADD) N(EPOLL_CTL_MOD) N(EPOLL_CTL_DEL)
 	N(EPERM) N(ENOENT) N(ESRCH) N(EINTR) N(EIO) N(ENXIO) N(E2BIG) N(ENOEXEC) N(EBADF) N(ECHILD)
 	N(EAGAIN) N(ENOMEM) N(EACCES) N(EFAULT) N(ENOTBLK) N(EBUSY) N(EEXIST) N(EXDEV) N(ENODEV)

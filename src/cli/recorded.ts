@@ -1,5 +1,7 @@
 /** What tests of whole command lines share: a recorded container layer, host and output. */
 import type { ContainerInfo, ContainerLayer } from "../container/types.ts";
+import { soundHost } from "../doctor/hosts.ts";
+import { judge, type Report } from "../doctor/report.ts";
 import { BuncError } from "../errors.ts";
 import type { Host } from "./host.ts";
 import { runCommandLine, type Surroundings } from "./main.ts";
@@ -15,6 +17,7 @@ export interface Rig {
   /** Thrown by every call of the container layer, if set. */
   failure: unknown;
   containers: ContainerInfo[];
+  report: Report;
   env: Record<string, string>;
   uid: number;
   userNamespace: boolean;
@@ -31,6 +34,7 @@ function fresh(): Rig {
     files: {},
     failure: undefined,
     containers: [],
+    report: judge(soundHost()),
     env: {},
     uid: 0,
     userNamespace: false,
@@ -68,6 +72,7 @@ const layer: ContainerLayer = {
   listContainers: (root) =>
     record({ containers: rig.containers, errors: ["load container bad: unexpected end"] }, "list", root),
   explainBundle: (bundle, json) => record(json ? "{}\n" : "mounts\n", "explain", bundle, json),
+  examineHost: (root, here) => record(rig.report, "doctor", root, here),
 };
 
 const host: Host = {

@@ -3,7 +3,7 @@
  * pages and shell completion) are all made from it. A new command is one entry here and one file that exports
  * `command`.
  *
- * Names, aliases, kinds and defaults are runc 1.5.1's; `explain` and `validate` are bunc's own.
+ * Names, aliases, kinds and defaults are runc 1.5.1's; `doctor`, `explain` and `validate` are bunc's own.
  */
 import type { CommandModule, CommandSpec, FlagSpecs } from "./types.ts";
 
@@ -139,6 +139,16 @@ go on (--leave-running, --pre-dump). "restore" makes it again from the files.`,
       force: { kind: "bool", alias: "f", usage: "kill the container first if it still runs (SIGKILL)" },
     },
     load: (): Promise<CommandModule> => import("./delete.ts"),
+  }),
+  doctor: () => ({
+    usage: "show what this host offers and lacks for containers, and how to fix it",
+    args: "",
+    count: [0, 0],
+    about: `Everything is tried, as the calling user, in namespaces that are gone afterwards; nothing
+of the host is changed. Exits with 1 when something is missing without which no container
+of this user can run.`,
+    flags: { json: { kind: "bool", usage: "write JSON: the findings, and the facts behind them" } },
+    load: (): Promise<CommandModule> => import("./doctor.ts"),
   }),
   exec: () => ({
     usage: "run another process in a container",

@@ -3,6 +3,7 @@
  * what is told about a container, and the functions commands call. Types only, so importing it costs nothing.
  */
 
+import type { Report } from "../doctor/report.ts";
 import type { LinuxResources } from "../oci/config.ts";
 import type { CheckpointOptions } from "./checkpoint.ts";
 import type { ExecOptions } from "./exec.ts";
@@ -128,4 +129,6 @@ export interface ContainerLayer {
   listContainers(root: string): Result<Listing>;
   /** What `explain` prints of the bundle in an absolute directory: text for people, or JSON. */
   explainBundle(bundle: string, json: boolean): Result<string>;
+  /** What `doctor` finds out about this host; `here` is the current directory. */
+  examineHost(root: string, here: string): Result<Report>;
 }

@@ -7,16 +7,12 @@ import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import type { CgroupPaths } from "./names.ts";
+import { type CgroupPaths, isV1 } from "./names.ts";
 import { exists, pidsBelow, removeTree, rmdir } from "./tree.ts";
 
 /** cgroup2 alone, or (v1 and hybrid) the devices hierarchy, in which every process of a container is, as in runc. */
 function mainPath(paths: CgroupPaths): string | undefined {
   return paths.devices ?? paths[""];
-}
-
-function isV1(paths: CgroupPaths): boolean {
-  return paths.devices !== undefined || paths.freezer !== undefined;
 }
 
 /** Pids of all processes in the cgroup and below it; empty when there is no such cgroup. */

@@ -9,6 +9,11 @@ import { type Hierarchy, type Layout, ownPath } from "./layout.ts";
  */
 export type CgroupPaths = Readonly<Record<string, string>>;
 
+/** Whether they are of a host with cgroup v1, alone or beside cgroup2. */
+export function isV1(paths: CgroupPaths): boolean {
+  return paths.devices !== undefined || paths.freezer !== undefined;
+}
+
 /** Named hierarchies limit nothing; of them a container joins systemd's alone, as in runc. */
 const NAMED = "name=";
 const SYSTEMD = "name=systemd";

@@ -49,8 +49,8 @@ function walk(
   return 0;
 }
 
-/** Names of the cgroups in an open directory (getdents64(2)). */
-function subgroups(fd: number): string[] {
+/** Names of the cgroups in an open directory, or of what directories it has (getdents64(2)). */
+export function subgroups(fd: number): string[] {
   const names: string[] = [];
   const buffer = new Uint8Array(16384);
   const view = new DataView(buffer.buffer);

@@ -3,7 +3,9 @@
  * that still run. runc's shim leaves its options there; they are understood, too.
  */
 
+import { abi } from "../../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic } from "../../linux/file.ts";
+import { sys } from "../../linux/lib.ts";
 import { parseJson } from "../../oci/json.ts";
 
 /** Where the runtime keeps its state under containerd, one directory per namespace. */
@@ -30,6 +32,11 @@ export function writeRecord(bundle: string, record: Record): void {
   const path = `${bundle}/${FILE}`;
   const result = writeAtomic(path, JSON.stringify(record), 0o600);
   if (result < 0) throw pathError("write", path, result);
+}
+
+/** Whether a shim of bunc has been at work in a bundle. */
+export function hasRecord(bundle: string): boolean {
+  return sys(abi.SYS_faccessat2, abi.AT_FDCWD, `${bundle}/${FILE}`, 0, 0) === 0;
 }
 
 /** What is known of the container in a bundle; what is not there, or broken, is the default. */

@@ -14,6 +14,7 @@ import { listenAt } from "./listen.ts";
 import { ShimLog } from "./log.ts";
 import { answerCall } from "./service.ts";
 import { watchSignals } from "./signals.ts";
+import { hasRecord } from "./record.ts";
 import { LISTEN_FD } from "./spawn.ts";
 import { checkNames, workingDirectory } from "./start.ts";
 import { Tasks } from "./tasks.ts";
@@ -41,6 +42,7 @@ async function readLeft(fd: number): Promise<ShimState> {
 }
 
 class Shim {
+  private readonly bundle: string;
   private readonly socket: string;
   private readonly loop: Loop;
   private readonly log: ShimLog;
@@ -60,9 +62,9 @@ class Shim {
     const { namespace, id, address, publishBinary } = given;
     sys(abi.SYS_prctl, abi.PR_SET_NAME, PROCESS_NAME, 0, 0, 0);
     sys(abi.SYS_prctl, abi.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    const bundle = given.bundle || workingDirectory();
+    this.bundle = given.bundle || workingDirectory();
     this.socket = given.socket || socketPath("", address, namespace, id);
-    this.log = new ShimLog(state ? state.log : ShimLog.open(`${bundle}/log`), given.debug);
+    this.log = new ShimLog(state ? state.log : ShimLog.open(`${this.bundle}/log`), given.debug);
     const { log, socket } = this;
     const loop = new Loop((error) => log.error(renderError(error)));
     this.loop = loop;
@@ -84,11 +86,21 @@ class Shim {
 
   async run(state: ShimState | undefined): Promise<void> {
     for (const task of state?.tasks ?? []) await this.tasks.takeOver(task);
+    if (!state && hasRecord(this.bundle)) await this.adopt();
     for (const connection of state?.connections ?? []) this.server.resume(connection);
     const idle = Number(process.env.BUNC_SHIM_IDLE ?? IDLE_MILLISECONDS);
     if (idle > 0) this.loop.onIdle(idle, () => void this.hibernate());
     this.loop.run();
     this.server.close();
+  }
+
+  /** The bundle had a shim already, which is gone; its container may be there. */
+  private async adopt(): Promise<void> {
+    try {
+      await this.tasks.adopt(this.given.id, this.bundle);
+    } catch (error) {
+      this.log.warn(renderError(error));
+    }
   }
 
   private async end(): Promise<void> {

@@ -92,6 +92,28 @@ export class Streams {
     return streams;
   }
 
+  /**
+   * The shim's own ends for a process that another shim has started: from now on clients may come and go again. A
+   * terminal went with that shim.
+   */
+  static reopen(names: StreamNames, context: StreamContext): Streams {
+    const streams = new Streams(names, context);
+    if (names.terminal) return streams;
+    const open = (name: string, flags: number) => {
+      if (name === "" || schemeOf(name) !== "") return -1;
+      const fd = sys(abi.SYS_openat, abi.AT_FDCWD, plainPath(name), flags | abi.O_CLOEXEC | abi.O_NONBLOCK, 0);
+      if (fd < 0 || isFifo(fd)) return fd;
+      closeFd(fd);
+      return -1;
+    };
+    for (const name of [names.stdout, names.stderr]) {
+      const hold = open(name, abi.O_RDONLY);
+      if (hold >= 0) streams.holds.push(hold);
+    }
+    streams.inputHold = open(names.stdin, abi.O_WRONLY);
+    return streams;
+  }
+
   /** Descriptors for the process that is started; with a terminal they are replaced by it. */
   get stdio(): Stdio {
     if (this.names.terminal) return [this.nothing(), this.nothing(), this.nothing()];

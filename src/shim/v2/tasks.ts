@@ -24,10 +24,11 @@ import { Code, RpcError } from "../ttrpc/status.ts";
 import { isOptions } from "./bootstrap.ts";
 import type { Publisher } from "./events.ts";
 import { type Ended, type ProcessState, ShimProcess } from "./process.ts";
-import { rootOf, type StreamNames, writeRecord } from "./record.ts";
+import { readRecord, rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
 import { Streams } from "./streams.ts";
 import { Task, type TaskState } from "./task.ts";
+import { now } from "./time.ts";
 
 /** containerd.task.Status */
 const Status = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
@@ -86,6 +87,38 @@ export class Tasks {
       task.execs.set(execState.execId, process);
       process.resume(this.loop, execState, await this.resumeStreams(id, execState));
     }
+  }
+
+  /**
+   * Takes over the container in a bundle from a shim that was killed: its end will be seen, and it can be managed as
+   * before. Processes of exec that the other shim has started are not known any more.
+   * @throws BuncError when there is no such container
+   */
+  async adopt(id: string, bundle: string): Promise<void> {
+    const record = readRecord(bundle, this.namespace);
+    const { readSummary, statePath } = await import("../../container/store.ts");
+    const { openProcess, statusOf } = await import("../../container/status.ts");
+    const live = await import("../../cgroup/live.ts");
+    const summary = readSummary(record.root, id);
+    const { stdin, stdout, stderr, terminal } = record;
+    const names = { stdin, stdout, stderr, terminal };
+    const init = new ShimProcess("", names, (process, how) => this.processEnded(id, process, how));
+    const task = new Task(id, bundle, `${bundle}/rootfs`, record, init);
+    const pidfd = openProcess(summary);
+    init.pid = summary.pid;
+    if (pidfd < 0) {
+      task.state = "running";
+      init.finish({ status: KILLED, at: now() });
+    } else {
+      const status = statusOf(summary, statePath(record.root, id), live);
+      task.state = status === "created" ? "created" : "running";
+      task.paused = status === "paused";
+      const { loop, namespace } = this;
+      init.streams = Streams.reopen(names, { loop, namespace, id, uid: 0, gid: 0 });
+      init.adopt(loop, summary.pid, pidfd);
+    }
+    this.tasks.set(id, task);
+    this.log.warn(`took over container ${id}, process ${summary.pid}`);
   }
 
   private async resumeStreams(id: string, { names, streams }: ProcessState): Promise<Streams | undefined> {
@@ -292,7 +325,7 @@ export class Tasks {
       process.streams?.close();
       process.streams = undefined;
       // As one that has ended: containerd deletes it.
-      if (!process.pid) process.finish({ status: 255, at: (await import("./time.ts")).now() });
+      if (!process.pid) process.finish({ status: 255, at: now() });
       throw error;
     } finally {
       process.starting = false;

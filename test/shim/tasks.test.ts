@@ -1,0 +1,325 @@
+// The Task service on real containers: what containerd asks, in its order, and what it is told.
+import { describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { useRig } from "../rig/rig.ts";
+import { buncDescribe } from "../rig/runtime.ts";
+import { CallError, shimOf } from "./rig.ts";
+
+const rig = useRig();
+const RUNNING = 2;
+const STOPPED = 3;
+
+/** The error of a call that is refused. */
+async function refusal(call: Promise<unknown>): Promise<[number, string]> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof CallError) return [error.code, error.message];
+    throw error;
+  }
+  throw new Error("it was not refused");
+}
+
+buncDescribe("a task", () => {
+  test("from create to shutdown: answers, events, files, and nothing left", async () => {
+    const shim = await shimOf(rig, ["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    const [out, err] = [shim.fifo("out"), shim.fifo("err")];
+    const { pid } = await shim.create({ stdout: out.path, stderr: err.path });
+    expect(readFileSync(shim.container.path("init.pid"), "utf8")).toBe(String(pid));
+    expect(await shim.state()).toMatchObject({ id: shim.container.id, pid, status: 1, stdout: out.path });
+    const ended = shim.wait();
+    expect(await shim.begin()).toEqual({ pid });
+    const { exit_status, exited_at } = await ended;
+    expect(exit_status).toBe(7);
+    expect(Math.abs(exited_at!.seconds - Date.now() / 1000)).toBeLessThan(60);
+    expect(await shim.state()).toMatchObject({ status: STOPPED, exit_status: 7, exited_at });
+    expect([await out.text(), await err.text()]).toEqual(["out\n", "err\n"]);
+    expect(await shim.delete()).toEqual({ pid, exit_status: 7, exited_at });
+    expect(rig.states()).toEqual([]);
+    const server = await shim.pid();
+    await shim.shutdown();
+    await shim.events.until("/tasks/delete");
+    expect(shim.events.topics()).toEqual(["create", "start", "exit", "delete"]);
+    expect(shim.events.all[2]!.fields).toEqual({
+      container_id: shim.container.id,
+      id: shim.container.id,
+      pid,
+      exit_status: 7,
+      exited_at,
+    });
+    for (let i = 0; i < 100 && existsSync(`/proc/${server}/cwd`); i++) await Bun.sleep(20);
+    expect([existsSync(`/proc/${server}/cwd`), existsSync(shim.socket)]).toEqual([false, false]);
+    // containerd runs `delete` also when all went well.
+    expect(await shim.command(["-bundle", shim.container.bundle, "delete"])).toMatchObject({
+      code: 0,
+      stderr: "",
+    });
+  });
+
+  test("a program that cannot be found: the words of the runtime, and nothing left", async () => {
+    const shim = await shimOf(rig, ["/nowhere"]);
+    const [code, message] = await refusal(shim.create());
+    expect(code).toBe(2);
+    expect(message).toStartWith(
+      "OCI runtime create failed: runc create failed: unable to start container process: ",
+    );
+    expect(message).toContain('exec: "/nowhere": stat /nowhere: no such file or directory');
+    expect(rig.states()).toEqual([]);
+    expect(await refusal(shim.state())).toEqual([5, "container not created: not found"]);
+    // It can be tried again.
+    shim.container.config.process.args = ["true"];
+    shim.container.write();
+    await shim.create();
+    await shim.begin();
+    expect((await shim.wait()).exit_status).toBe(0);
+    await shim.delete();
+  });
+
+  test("is stopped by kill, and not killed twice", async () => {
+    const shim = await shimOf(rig, ["sleep", "100"]);
+    await shim.create();
+    await shim.begin();
+    expect(await refusal(shim.delete())).toEqual([2, "cannot delete a running process"]);
+    expect(await refusal(shim.create())).toEqual([6, `container ${shim.container.id}: already exists`]);
+    await shim.kill(15);
+    await shim.kill(9);
+    expect((await shim.wait()).exit_status).toBe(137);
+    expect(await refusal(shim.kill(9))).toEqual([5, "process already finished: not found"]);
+    await shim.delete();
+    expect(await refusal(shim.delete())).toEqual([5, "container not created: not found"]);
+  });
+
+  test("created and never started can be deleted", async () => {
+    const shim = await shimOf(rig, ["true"]);
+    await shim.create();
+    const { exit_status } = await shim.delete();
+    expect(exit_status).toBe(137);
+    expect(rig.states()).toEqual([]);
+  });
+
+  test("pause, resume, update, pids, in both versions of the service", async () => {
+    const shim = await shimOf(rig, ["sleep", "100"]);
+    const { pid } = await shim.create();
+    await shim.begin();
+    await shim.simple("Pause");
+    expect(await shim.state()).toMatchObject({ status: 4 });
+    await shim.simple("Resume");
+    expect(await shim.state()).toMatchObject({ status: RUNNING });
+    expect(shim.events.topics()).toEqual(["create", "start", "paused", "resumed"]);
+    const proto = await import("../../src/shim/proto/task.gen.ts");
+    const value = new TextEncoder().encode(JSON.stringify({ pids: { limit: 17 } }));
+    const id = shim.container.id;
+    await shim.task(
+      "Update",
+      proto.writeUpdateTaskRequest,
+      { id, resources: { type_url: "x", value } },
+      proto.readEmpty,
+      3,
+    );
+    expect(shim.container.cgroupFile("pids", "pids.max")).toBe("17");
+    const { processes } = await shim.task("Pids", proto.writeTaskRequest, { id }, proto.readPidsResponse, 3);
+    expect(processes.map((found) => found.pid)).toEqual([pid]);
+    const bad = new TextEncoder().encode('{"pids": {"limit": "many"}}');
+    const wrong = shim.task(
+      "Update",
+      proto.writeUpdateTaskRequest,
+      { id, resources: { type_url: "x", value: bad } },
+      proto.readEmpty,
+    );
+    expect((await refusal(wrong))[1]).toContain("pids.limit");
+  });
+
+  test("what outlives init in a shared pid namespace is killed, and init's exit is the last", async () => {
+    const shim = await shimOf(rig, ["sh", "-c", "sleep 1000 & sleep 0.5"], {}, ({ config }) => {
+      config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== "pid");
+    });
+    const out = shim.fifo("out");
+    await shim.create({ stdout: out.path });
+    await shim.exec("e", ["sleep", "100"]);
+    await shim.begin();
+    await shim.begin("e");
+    await shim.wait();
+    expect((await shim.wait("e")).exit_status).toBe(137);
+    // Its reader sees the end, so nobody has the fifo any more.
+    expect(await out.text()).toBe("");
+    await shim.events.until("/tasks/exit", 2);
+    expect(shim.events.topics().slice(-2)).toEqual(["exit[e]", "exit"]);
+    await shim.delete();
+  });
+});
+
+buncDescribe("a process of exec", () => {
+  test("has its own streams, environment, exit code and events", async () => {
+    const shim = await shimOf(rig, ["sleep", "100"]);
+    await shim.create();
+    await shim.begin();
+    const [out, input] = [shim.fifo("eo"), shim.inputFifo("ei")];
+    await shim.exec("e1", ["sh", "-c", "cat; exit 9"], { stdin: input, stdout: out.path });
+    expect(await shim.state("e1")).toMatchObject({ status: 1, pid: 0, exec_id: "e1" });
+    expect(await refusal(shim.exec("e1", ["true"]))).toEqual([6, "id e1: already exists"]);
+    const { pid } = await shim.begin("e1");
+    await shim.type(input, "first\n");
+    // A client that has gone is no end of the input.
+    await shim.type(input, "second\n");
+    expect(await shim.state("e1")).toMatchObject({ status: RUNNING, pid });
+    const proto = await import("../../src/shim/proto/task.gen.ts");
+    const close = { id: shim.container.id, exec_id: "e1", stdin: true };
+    await shim.task("CloseIO", proto.writeCloseIORequest, close, proto.readEmpty);
+    expect((await shim.wait("e1")).exit_status).toBe(9);
+    expect(await out.text()).toBe("first\nsecond\n");
+    expect(await shim.delete("e1")).toMatchObject({ pid, exit_status: 9 });
+    expect((await refusal(shim.state("e1")))[0]).toBe(5);
+    expect(shim.events.topics()).toEqual([
+      "create",
+      "start",
+      "exec-added[e1]",
+      "exec-started[e1]",
+      "exit[e1]",
+    ]);
+  });
+
+  test("that cannot be executed is told of, and can be deleted", async () => {
+    const shim = await shimOf(rig, ["sleep", "100"]);
+    await shim.create();
+    await shim.begin();
+    await shim.exec("e", ["/nowhere"]);
+    const [code, message] = await refusal(shim.begin("e"));
+    expect(code).toBe(2);
+    expect(message).toStartWith("OCI runtime exec failed: exec failed: ");
+    expect(message).toContain("no such file or directory");
+    expect(await shim.state("e")).toMatchObject({ status: STOPPED });
+    await shim.delete("e");
+    await shim.exec("e", ["true"]);
+    await shim.begin("e");
+    expect((await shim.wait("e")).exit_status).toBe(0);
+  });
+
+  test("many at once, each with its own code", async () => {
+    const shim = await shimOf(rig, ["sleep", "100"]);
+    await shim.create();
+    await shim.begin();
+    const codes = await Promise.all(
+      Array.from({ length: 20 }, async (_, i) => {
+        await shim.exec(`e${i}`, ["sh", "-c", `exit ${i}`]);
+        await shim.begin(`e${i}`);
+        const { exit_status } = await shim.wait(`e${i}`);
+        await shim.delete(`e${i}`);
+        return exit_status;
+      }),
+    );
+    expect(codes).toEqual(Array.from({ length: 20 }, (_, i) => i));
+  });
+});
+
+buncDescribe("streams", () => {
+  test("a terminal: its size, what is typed, and what it says to the end", async () => {
+    const shim = await shimOf(
+      rig,
+      ["sh", "-c", "read x; stty size; echo got $x; seq 1 2000; exit 3"],
+      {},
+      (container) => {
+        container.config.process.terminal = true;
+      },
+    );
+    const [out, input] = [shim.fifo("out"), shim.inputFifo("in")];
+    await shim.create({ stdin: input, stdout: out.path, terminal: true });
+    const proto = await import("../../src/shim/proto/task.gen.ts");
+    const size = { id: shim.container.id, width: 101, height: 37 };
+    await shim.task("ResizePty", proto.writeResizePtyRequest, size, proto.readEmpty);
+    await shim.begin();
+    await shim.type(input, "typed\n");
+    expect((await shim.wait()).exit_status).toBe(3);
+    await shim.delete();
+    const lines = (await out.text()).split("\n");
+    expect(lines.slice(0, 3).map((line) => line.trimEnd())).toEqual(["typed", "37 101", "got typed"]);
+    expect(lines.at(-2)!.trim()).toBe("2000");
+  });
+
+  test("a file takes both streams, and is appended to", async () => {
+    const log = join(rig.directory(), "deep/er/log");
+    for (const word of ["one", "two"]) {
+      const shim = await shimOf(rig, ["sh", "-c", `echo ${word}; echo ${word} >&2`]);
+      await shim.create({ stdout: `file://${log}`, stderr: `file://${log}` });
+      await shim.begin();
+      await shim.wait();
+      await shim.delete();
+    }
+    expect(readFileSync(log, "utf8")).toBe("one\none\ntwo\ntwo\n");
+  });
+
+  test("a logging program gets both, its arguments, and nothing else of the environment", async () => {
+    const shim = await shimOf(rig, ["sh", "-c", "echo out; echo err >&2"]);
+    const dir = rig.directory();
+    const program = shim.container.file(
+      "../logger.sh",
+      `#!/bin/sh
+exec 5>&-
+{ echo "$# $*"; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_=; cat <&3; cat <&4; } > ${dir}/log
+`,
+      0o755,
+    );
+    const uri = `binary://${join(shim.container.bundle, "logger.sh")}?name=a%20b&x=${encodeURIComponent("&=")}`;
+    expect(program).toContain("logger.sh");
+    await shim.create({ stdout: uri, stderr: uri });
+    await shim.begin();
+    await shim.wait();
+    for (
+      let i = 0;
+      i < 200 && !(existsSync(`${dir}/log`) && readFileSync(`${dir}/log`, "utf8").endsWith("err\n"));
+      i++
+    ) {
+      await Bun.sleep(20);
+    }
+    await shim.delete();
+    const lines = readFileSync(`${dir}/log`, "utf8").split("\n");
+    expect(lines[0]).toBe("4 name a b x &=");
+    expect(lines.slice(1, -3).sort()).toEqual([
+      `CONTAINER_ID=${shim.container.id}`,
+      "CONTAINER_NAMESPACE=root",
+    ]);
+    expect(lines.slice(-3)).toEqual(["out", "err", ""]);
+  });
+
+  test("names that cannot be opened are refused, each with its reason", async () => {
+    const shim = await shimOf(rig, ["true"]);
+    for (const [stdout, words] of [
+      ["/nonexistent/fifo", "open /nonexistent/fifo: no such file or directory"],
+      ["gopher://x", "unknown STDIO scheme gopher"],
+      ["binary:///nonexistent/logger", "cannot execute the logging binary /nonexistent/logger"],
+      ["binary://relative", "absolute path required for logging binary"],
+      ["/", "is a directory"],
+    ] as const) {
+      expect((await refusal(shim.create({ stdout })))[1]).toContain(words);
+      expect(rig.states()).toEqual([]);
+    }
+    const false_ = shim.create({ stdout: "binary-v2:///bin/false", stderr: "" });
+    expect((await refusal(false_))[1]).toContain("before it was ready");
+  });
+
+  test("a reader that does not read stops the container no longer than the pipe allows, and not the shim", async () => {
+    const shim = await shimOf(rig, ["sh", "-c", "dd if=/dev/zero bs=1M count=8 2>/dev/null; exit 4"]);
+    const out = shim.fifo("out");
+    const reader = Bun.spawnSync(["pgrep", "-f", `^cat ${out.path}$`])
+      .stdout.toString()
+      .trim();
+    await shim.create({ stdout: out.path });
+    process.kill(Number(reader), "SIGSTOP");
+    await shim.begin();
+    await Bun.sleep(300);
+    expect(await shim.state()).toMatchObject({ status: RUNNING });
+    await shim.exec("e", ["true"]);
+    await shim.begin("e");
+    expect((await shim.wait("e")).exit_status).toBe(0);
+    process.kill(Number(reader), "SIGCONT");
+    expect((await shim.wait()).exit_status).toBe(4);
+    expect((await out.text()).length).toBe(8 << 20);
+    await shim.delete();
+  });
+});
+
+describe("the rig", () => {
+  test("refuses to take a success for a refusal", () => {
+    expect(refusal(Promise.resolve())).rejects.toThrow("not refused");
+  });
+});

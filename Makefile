@@ -28,9 +28,9 @@ GEN = src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
 LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' /usr/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
-	runc crun redis-server uidmap strace iproute2 util-linux procps
+	runc crun containerd redis-server uidmap strace iproute2 util-linux procps
 
-.PHONY: build demo test test-unit test-integration test-fault cgroup2-test vm-test lint format bench install clean deps apt npm
+.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench install clean deps apt npm
 
 build: bunc
 
@@ -118,7 +118,7 @@ build/bench-timer: test/bench/timer.c
 C_FORMATTED = c/*.c c/*.h test/rig/*.c test/rig/*.h test/bench/*.c test/unit-c/*.c test/integration/*.c
 
 test: deps
-	$(MAKE) lint test-unit test-integration cgroup2-test test-fault
+	$(MAKE) lint test-unit test-integration test-shim cgroup2-test test-fault
 
 lint: $(GEN) $(BUN)
 	clang-format --dry-run --Werror $(C_FORMATTED)
@@ -134,6 +134,9 @@ test-unit: $(GEN) build/libbunc.so
 
 test-integration: bunc build/test-helper
 	$(BUN) test test/integration
+
+test-shim: bunc build/test-helper
+	$(BUN) test test/shim
 
 # The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
 cgroup2-test: bunc build/test-helper

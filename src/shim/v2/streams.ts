@@ -101,7 +101,13 @@ export class Streams {
     if (names.terminal) return streams;
     const open = (name: string, flags: number) => {
       if (name === "" || schemeOf(name) !== "") return -1;
-      const fd = sys(abi.SYS_openat, abi.AT_FDCWD, plainPath(name), flags | abi.O_CLOEXEC | abi.O_NONBLOCK, 0);
+      const fd = sys(
+        abi.SYS_openat,
+        abi.AT_FDCWD,
+        plainPath(name),
+        flags | abi.O_CLOEXEC | abi.O_NONBLOCK,
+        0,
+      );
       if (fd < 0 || isFifo(fd)) return fd;
       closeFd(fd);
       return -1;

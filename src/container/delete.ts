@@ -82,6 +82,10 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
   if (summary.pid > 0) {
     await endInit(summary, cgroups, options.endMilliseconds ?? END_MILLISECONDS);
     await removeCgroups(summary, cgroups, warn);
+  } else if (summary.own?.criu) {
+    // Its restore was killed: what is in the cgroups is criu, which may go on without it, and the container's.
+    cgroups.killAll(summary.cgroupPaths);
+    await removeCgroups(summary, cgroups, warn);
   } else {
     await removeUnused([...new Set(Object.values(summary.cgroupPaths))], cgroups, warn);
   }

@@ -130,19 +130,7 @@ export class Restore {
       externalDescriptors: (options.stdio ?? [0, 1, 2]).map(descriptorName),
       notifySocket,
     });
-    dir.claim(
-      claimText({
-        id,
-        bundle,
-        rootfs,
-        created: this.created,
-        cgroupPaths: cgroup.paths,
-        annotations: spec.annotations,
-        systemdCgroup,
-        rootlessCgroups: cgroup.rootless,
-        mounts: [ROOT],
-      }),
-    );
+    this.dir.claim(this.claim());
     this.version = await criuVersion(this.env);
     requireVersion(this.version, LEAST_CRIU);
     for (const flag of ["lsmProfile", "lsmMountContext"] as const) {
@@ -152,6 +140,24 @@ export class Restore {
     }
     this.mountRoot(rootfs);
     await makeMountPoints(rootfs, this.state.config.mounts ?? []);
+  }
+
+  /** What `delete` needs should this process be killed before the container is there. */
+  private claim(criu?: { pid: number; start: number }): string {
+    const { id, bundle, systemdCgroup } = this.options;
+    const cgroup = this.cgroup!;
+    return claimText({
+      id,
+      bundle,
+      rootfs: this.state.config.rootfs,
+      created: this.created,
+      cgroupPaths: cgroup.paths,
+      annotations: this.spec.annotations,
+      systemdCgroup,
+      rootlessCgroups: cgroup.rootless,
+      mounts: [ROOT],
+      ...(criu ? { criu } : {}),
+    });
   }
 
   /** Where the rootfs is for criu: without a symbolic link in the path. */
@@ -221,7 +227,10 @@ export class Restore {
         stdio: this.options.stdio,
         fds,
         cgroup: cgroup.fd,
-        adopt: (pid) => cgroup.adopt(pid),
+        adopt: (pid) => {
+          this.dir.saveText(this.claim({ pid, start: startTime(pid) }));
+          cgroup.adopt(pid);
+        },
         enter: cgroup.enter,
         nofile: callersNofile(),
       });

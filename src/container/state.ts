@@ -53,6 +53,8 @@ export interface OwnState {
   rdtGroups?: string[];
   /** Mount points that were made in the state directory, relative to it; `delete` unmounts them. */
   mounts?: string[];
+  /** The criu that restores it: alone in its cgroups, with what it has restored. */
+  criu?: { pid: number; start: number };
 }
 
 /** state.json. All other fields are libcontainer's (container_linux.go State, container.go BaseState). */
@@ -134,6 +136,8 @@ export interface Claim {
   rootlessCgroups?: boolean;
   /** Mount points that are made in the state directory, relative to it. */
   mounts?: string[];
+  /** The criu that restores it. */
+  criu?: { pid: number; start: number };
   /** Its init and when that was started, once it is there. */
   init?: { pid: number; start: number };
 }
@@ -147,7 +151,7 @@ export interface Claim {
 export function claimText(claim: Claim): string {
   const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
     claim;
-  const { mounts } = claim;
+  const { mounts, criu } = claim;
   const state: State = {
     bunc: {
       version: OWN_VERSION,
@@ -158,6 +162,7 @@ export function claimText(claim: Claim): string {
       ...(systemdCgroup ? { systemdCgroup } : {}),
       ...(rootlessCgroups ? { rootlessCgroups } : {}),
       ...(mounts ? { mounts } : {}),
+      ...(criu ? { criu } : {}),
     },
     id,
     init_process_pid: init ? init.pid : -1,

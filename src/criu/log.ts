@@ -36,13 +36,13 @@ export function lastErrors(log: string): string {
     end = start - 1;
     const at = line.indexOf(MARK);
     if (at < 0 || line.includes("FAILED")) continue;
-    const said = printable(line.slice(at + MARK.length, at + MARK.length + LINE_LENGTH)).trim();
+    const said = printable(line.slice(at + MARK.length)).trim();
     if (said && !found.includes(said)) found.unshift(said);
   }
   return found.join("; ");
 }
 
-/** Names of files in a container come to stand in the log, with whatever bytes. */
-function printable(line: string): string {
-  return line.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "?");
+/** Words of criu's, cut and without control characters: names of a container's files come to stand in them. */
+export function printable(line: string): string {
+  return line.slice(0, LINE_LENGTH).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "?");
 }

@@ -1,6 +1,7 @@
 /** One request to criu from its start to its end, with the notifications in between; and what criu must be able to do. */
 import { BuncError } from "../errors.ts";
 import { closeFd } from "../linux/process.ts";
+import { printable } from "./log.ts";
 import { type Features, type Request, type Response, Type } from "./rpc.gen.ts";
 import { Swrk, type SwrkOptions } from "./swrk.ts";
 
@@ -55,7 +56,7 @@ export async function perform(
 }
 
 function failed({ type, cr_errno, cr_errmsg }: Response): BuncError {
-  const said = cr_errmsg ? `: ${cr_errmsg}` : "";
+  const said = cr_errmsg ? `: ${printable(cr_errmsg)}` : "";
   return new BuncError(`criu failed: type ${typeName(type)} errno ${cr_errno}${said}`, { code: "host" });
 }
 

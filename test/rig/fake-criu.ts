@@ -35,6 +35,8 @@ export type Step =
   | { kill: "target" | "self" }
   /** Starts what a restore would have restored: a child of the subreaper above. */
   | { start: true }
+  /** Does nothing for so many seconds. */
+  | { wait: number }
   | { exit: number };
 
 export interface Script {
@@ -149,6 +151,7 @@ class Fake {
     else if ("file" in step) this.writeFile(step, request);
     else if ("kill" in step) process.kill(step.kill === "self" ? process.pid : request.opts!.pid, "SIGKILL");
     else if ("start" in step) this.start();
+    else if ("wait" in step) Bun.sleepSync(step.wait * 1000);
     else process.exit(step.exit);
   }
 

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <termios.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -73,6 +75,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(set_mempolicy) SYS(sethostname) SYS(setdomainname) SYS(keyctl) SYS(seccomp) SYS(bpf)
 	SYS(execve) SYS(execveat) SYS(socket) SYS(socketpair) SYS(connect) SYS(accept4) SYS(listen)
 	SYS(sendmsg) SYS(memfd_create) SYS(getuid) SYS(geteuid) SYS(getgid) SYS(getegid) SYS(uname)
+	SYS(eventfd2) SYS(inotify_init1) SYS(inotify_add_watch)
 	SYS(sysinfo) SYS(clock_gettime) SYS(nanosleep) SYS(rt_sigaction) SYS(rt_sigprocmask)
 	SYS(getrandom) SYS(getxattr) SYS(epoll_create1) SYS(epoll_ctl) SYS(epoll_pwait) SYS(signalfd4) SYS(getsockopt)
 	N(EPOLL_CLOEXEC) N(EPOLL_CTL_ADD) N(EPOLL_CTL_MOD) N(EPOLL_CTL_DEL)
@@ -109,6 +112,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(DEVPTS_SUPER_MAGIC) N(PR_SET_NAME) N(PR_SET_DUMPABLE) N(PR_SET_NO_NEW_PRIVS)
 	N(PR_SET_KEEPCAPS) N(PR_CAPBSET_DROP) N(PR_CAP_AMBIENT) N(PR_CAP_AMBIENT_RAISE)
 	N(PR_CAP_AMBIENT_CLEAR_ALL) N(PR_SET_CHILD_SUBREAPER) N(PR_SET_PDEATHSIG) N(PR_SET_SECUREBITS)
+	N(EFD_CLOEXEC) N(EFD_NONBLOCK) N(IN_CLOEXEC) N(IN_NONBLOCK) N(IN_MODIFY)
 	N(KEYCTL_JOIN_SESSION_KEYRING) N(KEYCTL_SETPERM) N(KEYCTL_DESCRIBE)
 	N(KEY_SPEC_SESSION_KEYRING) N(SECCOMP_SET_MODE_FILTER) N(SECCOMP_FILTER_FLAG_TSYNC)
 	N(SECCOMP_FILTER_FLAG_LOG) N(SECCOMP_FILTER_FLAG_SPEC_ALLOW)

@@ -1,6 +1,39 @@
 /** Go's habits: the expected values were printed by Go 1.26 (strconv, encoding/json, path/filepath). */
 import { describe, expect, test } from "bun:test";
-import { absolutePath, baseName, goJson, parseBool, parseInteger, quote } from "./go.ts";
+import { absolutePath, baseName, goJson, parseBool, parseDuration, parseInteger, quote } from "./go.ts";
+
+describe("parseDuration", () => {
+  const cases: [string, number | undefined][] = [
+    ["5s", 5000],
+    ["100ms", 100],
+    ["1.5h", 5_400_000],
+    ["-2m30s", -150_000],
+    ["+1us", 0.001],
+    ["1\u00b5s", 0.001],
+    ["1\u03bcs", 0.001],
+    ["1ns", 1e-6],
+    [".5s", 500],
+    ["5.s", 5000],
+    ["0", 0],
+    ["-0", 0],
+    ["", undefined],
+    ["-", undefined],
+    ["5", undefined],
+    ["s", undefined],
+    [".s", undefined],
+    ["1.2.3s", undefined],
+    ["1d", undefined],
+    ["1 s", undefined],
+    ["1constructor", undefined],
+    ["1e3s", undefined],
+    ["3000000h", undefined],
+    [`${"9".repeat(400)}s`, undefined],
+    ["1s".repeat(100_000), 100_000_000],
+  ];
+  for (const [text, expected] of cases) {
+    test(JSON.stringify(text.slice(0, 24)), () => expect(parseDuration(text)).toBe(expected));
+  }
+});
 
 describe("parseInteger", () => {
   const cases: [string, number | string][] = [

@@ -49,6 +49,58 @@ export function parseInteger(text: string): number | "parse error" | "value out 
   return negative ? 0 - Number(size) : Number(size);
 }
 
+/**
+ * time.ParseDuration: "300ms", "1.5h", "-2m30s", "0"; a number needs its unit.
+ * @returns milliseconds; undefined for what is no duration, or longer than 2^63 nanoseconds
+ */
+export function parseDuration(text: string): number | undefined {
+  const negative = text[0] === "-";
+  let rest = negative || text[0] === "+" ? text.slice(1) : text;
+  if (rest === "0") return 0;
+  if (rest === "") return undefined;
+  let sum = 0;
+  while (rest !== "") {
+    let end = 0;
+    while (isDigitOrPoint(rest, end)) end++;
+    const number = rest.slice(0, end);
+    const start = end;
+    while (end < rest.length && !isDigitOrPoint(rest, end)) end++;
+    const unit = nanoseconds(rest.slice(start, end));
+    if (number === "" || number === "." || unit === undefined || Number.isNaN(Number(number)))
+      return undefined;
+    sum += Number(number) * unit;
+    rest = rest.slice(end);
+  }
+  if (sum >= 2 ** 63) return undefined;
+  return (negative ? 0 - sum : sum) / 1e6;
+}
+
+function nanoseconds(unit: string): number | undefined {
+  switch (unit) {
+    case "ns":
+      return 1;
+    case "us":
+    case "\u00b5s":
+    case "\u03bcs":
+      return 1e3;
+    case "ms":
+      return 1e6;
+    case "s":
+      return 1e9;
+    case "m":
+      return 60e9;
+    case "h":
+      return 3600e9;
+    default:
+      return undefined;
+  }
+}
+
+function isDigitOrPoint(text: string, at: number): boolean {
+  const c = text.charCodeAt(at);
+  return c === 0x2e || (c >= 0x30 && c <= 0x39);
+}
+
 /** strconv.Quote, as fmt's %q prints it: printable characters stay, everything else is escaped. */
 export function quote(text: string): string {
   let out = '"';

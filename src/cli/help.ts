@@ -67,7 +67,8 @@ function flagNames(name: string, { alias, kind }: FlagSpec): string {
 }
 
 function defaultNote(spec: FlagSpec): string {
-  if (typeof spec.default === "string") return ` (default: ${quote(spec.default)})`;
+  if (typeof spec.default === "string" && spec.kind !== "duration")
+    return ` (default: ${quote(spec.default)})`;
   return spec.default === undefined ? "" : ` (default: ${spec.default})`;
 }
 

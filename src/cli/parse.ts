@@ -7,7 +7,7 @@
  * takes the argument after it along, so `run -d ID --keep` and `kill ID --all KILL` mean what they say.
  */
 import { BuncError } from "../errors.ts";
-import { parseBool, parseInteger, quote } from "./go.ts";
+import { parseBool, parseDuration, parseInteger, quote } from "./go.ts";
 import type { FlagSpec, FlagSpecs, FlagValues, Parsed } from "./types.ts";
 
 /** A command line that cannot be understood; the message is Go's, and help is printed with it. */
@@ -72,6 +72,12 @@ export function parseFlags<F extends FlagSpecs>(
           throw new UsageError(`invalid value ${quote(value)} for flag -${name}: ${number}`);
         }
         values[key] = number;
+      } else if (kind === "duration") {
+        const time = parseDuration(value);
+        if (time === undefined) {
+          throw new UsageError(`invalid value ${quote(value)} for flag -${name}: parse error`);
+        }
+        values[key] = time;
       } else if (kind === "strings") {
         (values[key] as string[]).push(value);
       } else {
@@ -97,6 +103,8 @@ function defaultOf(spec: FlagSpec): boolean | number | string | string[] {
       return spec.default ?? 0;
     case "string":
       return spec.default ?? "";
+    case "duration":
+      return parseDuration(String(spec.default)) ?? 0;
     case "strings":
       return [];
   }

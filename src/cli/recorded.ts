@@ -65,6 +65,12 @@ const layer: ContainerLayer = {
   restoreContainer: ({ log: _, ...options }) => record(7, "restore", options),
   resumeContainer: (root, id) => record(undefined, "resume", root, id),
   containerProcesses: (root, id) => record([1, 77], "ps", root, id),
+  containerStats: (root, id) => record({ version: 2 as const }, "stats", root, id),
+  watchContainer: async (root, id, { milliseconds, stats, oom }) => {
+    record(undefined, "watch", root, id, milliseconds);
+    await oom();
+    await stats({ version: 1, pids: { current: 1, limit: 0 } });
+  },
   runtimeFeatures: () => record({ ociVersionMin: "1.0.0" }, "features"),
   updateContainer: (root, id, resources, { l3CacheSchema, memBwSchema } = {}) =>
     record(undefined, "update", root, id, resources, { l3CacheSchema, memBwSchema }),

@@ -150,6 +150,18 @@ of this user can run.`,
     flags: { json: { kind: "bool", usage: "write JSON: the findings, and the facts behind them" } },
     load: (): Promise<CommandModule> => import("./doctor.ts"),
   }),
+  events: () => ({
+    usage: "show what a container uses, again and again, and when it runs out of memory",
+    args: CONTAINER_ID,
+    count: [1, 1],
+    about: `Each line is JSON: {"type":"stats","id":...,"data":{...}} or {"type":"oom","id":...}. It ends
+when the container has.`,
+    flags: {
+      interval: { kind: "duration", default: "5s", usage: "time from one line of statistics to the next" },
+      stats: { kind: "bool", usage: "show the statistics once" },
+    },
+    load: (): Promise<CommandModule> => import("./events.ts"),
+  }),
   exec: () => ({
     usage: "run another process in a container",
     args: `${CONTAINER_ID} <command> [arguments]`,

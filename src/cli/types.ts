@@ -7,9 +7,9 @@ import type { Table } from "./table.ts";
 
 /**
  * Kinds of values: `bool` takes none (or `=true`), `int` is Go's base-0 integer, `strings` may be given
- * several times and collects.
+ * several times and collects, `duration` is Go's ("1m30s") and becomes milliseconds.
  */
-export type FlagKind = "bool" | "string" | "int" | "strings";
+export type FlagKind = "bool" | "string" | "int" | "strings" | "duration";
 
 /** One flag; its name is the key under which it stands. */
 export interface FlagSpec {
@@ -53,7 +53,7 @@ export interface CommandModule {
 
 type ValueOf<F extends FlagSpec> = F["kind"] extends "bool"
   ? boolean
-  : F["kind"] extends "int"
+  : F["kind"] extends "int" | "duration"
     ? number
     : F["kind"] extends "string"
       ? string

@@ -3,9 +3,11 @@
  * what is told about a container, and the functions commands call. Types only, so importing it costs nothing.
  */
 
+import type { CgroupStats } from "../cgroup/stats-types.ts";
 import type { Report } from "../doctor/report.ts";
 import type { LinuxResources } from "../oci/config.ts";
 import type { CheckpointOptions } from "./checkpoint.ts";
+import type { WatchOptions } from "./events.ts";
 import type { ExecOptions } from "./exec.ts";
 import type { Stdio } from "./init-channel.ts";
 import type { RestoreOptions } from "./restore.ts";
@@ -124,6 +126,10 @@ export interface ContainerLayer {
     resources: LinuxResources,
     options?: { l3CacheSchema?: string; memBwSchema?: string; warn?: (message: string) => void },
   ): Result<void>;
+  /** What a container uses now. */
+  containerStats(root: string, id: string): Result<CgroupStats>;
+  /** Statistics again and again, and OOM events, until the container ends. */
+  watchContainer(root: string, id: string, options: WatchOptions): Result<void>;
   loadState(root: string, id: string): Result<ContainerInfo>;
   /** Throws with errno ENOENT when `root` does not exist. */
   listContainers(root: string): Result<Listing>;

@@ -1,0 +1,134 @@
+/**
+ * Learning that the kernel's OOM killer went to work in a container's cgroups. On v1 the kernel counts in an eventfd
+ * (Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control"), on v2 memory.events is watched by inotify(7).
+ */
+import { BuncError } from "../errors.ts";
+import { abi } from "../linux/abi.gen.ts";
+import { errnoName, errnoText } from "../linux/errno.ts";
+import { pathError, readText, writeExisting } from "../linux/file.ts";
+import { sys } from "../linux/lib.ts";
+import { closeFd } from "../linux/process.ts";
+import { type CgroupPaths, isV1 } from "./names.ts";
+import { exists } from "./tree.ts";
+
+/** A watch on the memory of a container. */
+export interface OomWatch {
+  /** Can be read (POLLIN) when take() may have news; CLOEXEC and non-blocking. */
+  readonly fd: number;
+  /** How often memory ran out since the last call: on v2 processes that were killed. Never blocks. */
+  take(): number;
+  /** Whether there is nothing left to watch: v1: the cgroup is gone; v2: no process is in it. */
+  ended(): boolean;
+  close(): void;
+}
+
+/**
+ * Watches a container's memory from now on.
+ * @throws BuncError "memory controller missing", or naming what cannot be watched
+ */
+export function watchOom(paths: CgroupPaths): OomWatch {
+  return isV1(paths) ? new EventWatch(paths.memory) : new FileWatch(paths[""]);
+}
+
+function missing(): BuncError {
+  return new BuncError("memory controller missing", {
+    code: "host",
+    phase: "cgroup",
+    hint: "the container is in no cgroup of it, so nobody tells when its memory runs out",
+  });
+}
+
+/** v1: the eventfd is told of an OOM, and of the end of the cgroup. */
+class EventWatch implements OomWatch {
+  readonly fd: number;
+  private readonly control: string;
+
+  constructor(dir: string | undefined) {
+    if (!dir) throw missing();
+    this.control = `${dir}/cgroup.event_control`;
+    const file = `${dir}/memory.oom_control`;
+    const events = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
+    if (events < 0) throw pathError("open", file, events);
+    this.fd = sys(abi.SYS_eventfd2, 0, abi.EFD_CLOEXEC | abi.EFD_NONBLOCK);
+    const result = this.fd < 0 ? this.fd : writeExisting(this.control, `${this.fd} ${events}`);
+    // The kernel has its own hold on the cgroup from here on.
+    closeFd(events);
+    if (result < 0) {
+      closeFd(this.fd);
+      throw pathError("open", this.control, result);
+    }
+  }
+
+  take(): number {
+    const counter = new DataView(new ArrayBuffer(8));
+    if (sys(abi.SYS_read, this.fd, new Uint8Array(counter.buffer), 8) < 0) return 0;
+    // The end of the cgroup counts once, too.
+    return Math.max(counter.getUint32(0, true) - (this.ended() ? 1 : 0), 0);
+  }
+
+  ended(): boolean {
+    return !exists(this.control);
+  }
+
+  close(): void {
+    closeFd(this.fd);
+  }
+}
+
+/** v2: memory.events changes with each OOM, cgroup.events when the last process has ended. */
+class FileWatch implements OomWatch {
+  readonly fd: number;
+  private kills: number;
+
+  constructor(private readonly dir: string | undefined) {
+    if (!dir) throw missing();
+    this.fd = sys(abi.SYS_inotify_init1, abi.IN_CLOEXEC | abi.IN_NONBLOCK);
+    if (this.fd < 0) throw inotifyError("unable to init inotify", this.fd);
+    for (const file of ["memory.events", "cgroup.events"]) {
+      const result = sys(abi.SYS_inotify_add_watch, this.fd, `${dir}/${file}`, abi.IN_MODIFY);
+      if (result >= 0) continue;
+      closeFd(this.fd);
+      throw inotifyError("unable to add inotify watch", result, `${dir}/${file}`);
+    }
+    this.kills = this.value("memory.events", "oom_kill") ?? 0;
+  }
+
+  take(): number {
+    const buffer = new Uint8Array(4096);
+    while (sys(abi.SYS_read, this.fd, buffer, buffer.length) === buffer.length);
+    const kills = this.value("memory.events", "oom_kill") ?? this.kills;
+    const more = kills - this.kills;
+    this.kills = kills;
+    return Math.max(more, 0);
+  }
+
+  ended(): boolean {
+    return (this.value("cgroup.events", "populated") ?? 0) === 0;
+  }
+
+  close(): void {
+    closeFd(this.fd);
+  }
+
+  private value(file: string, key: string): number | undefined {
+    const found = readText(`${this.dir}/${file}`, 4096);
+    if (typeof found === "number") return undefined;
+    for (const line of found.split("\n")) {
+      if (line.startsWith(`${key} `)) return Number(line.slice(key.length + 1)) || 0;
+    }
+    return undefined;
+  }
+}
+
+function inotifyError(words: string, result: number, path?: string): BuncError {
+  const hint =
+    result === -abi.ENOENT
+      ? `there is no ${path}: the memory controller is not enabled for the container`
+      : "see the sysctls fs.inotify.max_user_instances and max_user_watches";
+  return new BuncError(`${words}: ${errnoText(-result)}`, {
+    code: "host",
+    phase: "cgroup",
+    errno: errnoName(-result),
+    hint,
+  });
+}

@@ -146,7 +146,7 @@ export function killAll(paths: CgroupPaths): boolean {
   const atOnce = unified !== undefined && writeExisting(`${unified}/cgroup.kill`, "1") === 0;
   if (atOnce && !isV1(paths)) return true;
   const path = mainPath(paths);
-  if (path === undefined) return false;
+  if (path === undefined || isRoot(path)) return false;
   const first = pidsBelow(path);
   if (typeof first === "number") return false;
   if (first.length === 0) return true;
@@ -163,8 +163,19 @@ export function killAll(paths: CgroupPaths): boolean {
   return killed;
 }
 
+/**
+ * Whether a cgroup is the root of its hierarchy, where the processes are the host's: a state that names it must not end
+ * the host. All others have one of two files, notify_on_release in v1 and cgroup.events in v2; the roots of v1 also
+ * have a release_agent.
+ */
+function isRoot(path: string): boolean {
+  if (exists(`${path}/release_agent`)) return true;
+  return exists(path) && !exists(`${path}/cgroup.events`) && !exists(`${path}/notify_on_release`);
+}
+
 /** Kills all in one tree of cgroups; false when not a single one could be. */
 function killPids(path: string): boolean {
+  if (isRoot(path)) return false;
   const pids = pidsBelow(path);
   if (typeof pids === "number") return false;
   let refused = 0;

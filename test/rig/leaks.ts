@@ -59,7 +59,7 @@ export function findProcesses(tag: string): Leak[] {
     const status = read(`${dir}/status`);
     if (status === "" || /^State:\t[ZX]/m.test(status) || /^Kthread:\t1/m.test(status)) continue;
     const command = read(`${dir}/cmdline`).replaceAll("\0", " ").trim();
-    const marks = [read(`${dir}/cgroup`), read(`${dir}/environ`), link(`${dir}/root`)];
+    const marks = [cgroupsOf(dir), read(`${dir}/environ`), link(`${dir}/root`)];
     const stat = read(`${dir}/stat`);
     const terminal = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[4];
     if (terminal === "0") marks.push(link(`${dir}/cwd`));
@@ -68,6 +68,15 @@ export function findProcesses(tag: string): Leak[] {
     found.push({ kind: "process", name: pid, detail: `${name}: ${command}` });
   }
   return found;
+}
+
+/**
+ * The cgroups of a process, without the names of their hierarchies: every process of the machine is in every hierarchy,
+ * also in one that is called after a rig.
+ */
+function cgroupsOf(dir: string): string {
+  const lines = read(`${dir}/cgroup`).split("\n");
+  return lines.map((line) => line.split(":").slice(2).join(":")).join("\n");
 }
 
 /** Mounts in this mount namespace whose mount point or whose root below its filesystem belongs to the rig. */

@@ -62,7 +62,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
     /* clang-format off */
 	SYS(openat) SYS(openat2) SYS(close) SYS(read) SYS(write) SYS(pread64) SYS(lseek) SYS(ioctl)
 	SYS(fcntl) SYS(dup3) SYS(close_range) SYS(pipe2) SYS(ppoll) SYS(sendto) SYS(recvfrom)
-	SYS(bind) SYS(setsockopt) SYS(mount) SYS(umount2) SYS(pivot_root) SYS(open_tree) SYS(move_mount) SYS(fsopen)
+	SYS(bind) SYS(setsockopt) SYS(mount) SYS(umount2) SYS(madvise) SYS(pivot_root) SYS(open_tree) SYS(move_mount) SYS(fsopen)
 	SYS(fsconfig) SYS(fsmount) SYS(fspick) SYS(mount_setattr) SYS(chroot) SYS(chdir) SYS(fchdir) SYS(getcwd)
 	SYS(mkdirat) SYS(mknodat) SYS(symlinkat) SYS(unlinkat) SYS(renameat) SYS(linkat) SYS(fchmod)
 	SYS(fchmodat) SYS(fchown) SYS(fchownat) SYS(newfstatat) SYS(statx) SYS(fstatfs) SYS(statfs)
@@ -152,7 +152,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(BUNC_MOUNT_TAKE_MODE) N(BUNC_MOUNT_NO_LINKS) N(BUNC_MOUNT_GUARD_PROC) N(BUNC_MOUNT_ONLY_PROC) N(BUNC_MOUNT_REMOUNT) N(BUNC_EHOOK)
 	N(BUNC_EVENT_STAGE) N(BUNC_EVENT_ERROR) N(BUNC_EVENT_FORKED) N(BUNC_TEXT_MAX) N(BUNC_MAX_FDS)
 	N(BUNC_CALL_FIRST) N(BUNC_CALL_RUN) N(BUNC_CALL_SPAWN) N(BUNC_CALL_READ_FILE) N(BUNC_CALL_RECV)
-	N(BUNC_CALL_SEND_FD) N(BUNC_CALL_SIGNALS) N(BUNC_CALL_INIT_IMAGE) N(SIGHUP) N(SIGINT) N(SIGQUIT) N(SIGILL) N(SIGTRAP)
+	N(BUNC_CALL_SEND_FD) N(BUNC_CALL_SIGNALS) N(BUNC_CALL_FORK) N(BUNC_CALL_INIT_IMAGE) N(SIGHUP) N(SIGINT) N(SIGQUIT) N(SIGILL) N(SIGTRAP)
 	N(SIGABRT) N(SIGBUS) N(SIGFPE) N(SIGKILL) N(SIGUSR1) N(SIGSEGV) N(SIGUSR2) N(SIGPIPE)
 	N(SIGALRM) N(SIGTERM) N(SIGSTKFLT) N(SIGCHLD) N(SIGCONT) N(SIGSTOP) N(SIGTSTP) N(SIGTTIN)
 	N(SIGTTOU) N(SIGURG) N(SIGXCPU) N(SIGXFSZ) N(SIGVTALRM) N(SIGPROF) N(SIGWINCH) N(SIGIO)

@@ -210,6 +210,8 @@ enum bunc_call {
 	BUNC_CALL_RECV,	   /* (socket, buffer, size, int fds[16], flags): recvmsg; fds[0] is their number */
 	BUNC_CALL_SEND_FD, /* (socket, fd or -1, bytes, length): all bytes, with the descriptor */
 	BUNC_CALL_SIGNALS, /* (fd): write the number of each signal that arrives to fd, one byte each */
+	BUNC_CALL_FORK, /* (): fork(3) of this process, which must have one thread; 0 in the child, the pid,
+			   or -1 */
 	BUNC_CALL_INIT_IMAGE, /* (): a sealed memfd with bunc-init, CLOEXEC */
 };
 

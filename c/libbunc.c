@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <linux/memfd.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
@@ -309,6 +310,8 @@ __attribute__((visibility("default"))) long bunc(long call, long a, long b, long
 		return receive((int)a, (void *)b, (size_t)c, (int32_t *)d, (int)e);
 	case BUNC_CALL_SEND_FD:
 		return bunc_send_fd((int)a, (int)b, (const void *)c, (size_t)d);
+	case BUNC_CALL_FORK:
+		return fork();
 	case BUNC_CALL_INIT_IMAGE:
 		return sealed_init();
 	case BUNC_CALL_SIGNALS:

@@ -88,6 +88,16 @@ export function parseArguments(args: readonly string[]): Arguments {
   return found as unknown as Arguments;
 }
 
+/** The command line of the server that has these arguments, without an earlier state. */
+export function serverArguments(given: Arguments): string[] {
+  const { namespace, id, address, publishBinary, bundle, socket, debug } = given;
+  const args = ["-namespace", namespace, "-id", id, "-address", address, "-publish-binary", publishBinary];
+  if (bundle) args.push("-bundle", bundle);
+  if (socket) args.push("-socket", socket);
+  if (debug) args.push("-debug");
+  return args;
+}
+
 /** The values of Go's strconv.ParseBool. */
 function truth(name: string, value: string): boolean {
   if (["1", "t", "T", "true", "TRUE", "True"].includes(value)) return true;

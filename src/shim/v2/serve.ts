@@ -6,7 +6,7 @@ import { sys } from "../../linux/lib.ts";
 import { waitBy } from "../../linux/wait.ts";
 import { Loop } from "../loop.ts";
 import { Server } from "../ttrpc/server.ts";
-import type { Arguments } from "./arguments.ts";
+import { type Arguments, serverArguments } from "./arguments.ts";
 import { Publisher } from "./events.ts";
 import { socketPath } from "./group.ts";
 import type { ShimState } from "./hibernate.ts";
@@ -29,12 +29,13 @@ export const PROCESS_NAME = "containerd-shim";
 /**
  * Serves until the last task is gone and containerd says Shutdown, or on SIGTERM.
  * @param name what the shim was called as
+ * @param listener its listening socket; without it, what `start` has passed on, or a new one
  * @throws BuncError when it cannot begin
  */
-export async function serve(name: string, given: Arguments): Promise<void> {
+export async function serve(name: string, given: Arguments, listener?: number): Promise<void> {
   checkNames(given);
   const state = given.resume ? await readLeft(Number(given.resume)) : undefined;
-  await new Shim(name, given, state).run(state);
+  await new Shim(name, given, state, listener).run(state);
 }
 
 async function readLeft(fd: number): Promise<ShimState> {
@@ -58,6 +59,7 @@ class Shim {
     private readonly name: string,
     private readonly given: Arguments,
     state: ShimState | undefined,
+    listener: number | undefined,
   ) {
     const { namespace, id, address, publishBinary } = given;
     sys(abi.SYS_prctl, abi.PR_SET_NAME, PROCESS_NAME, 0, 0, 0);
@@ -72,7 +74,7 @@ class Shim {
     const target = { ttrpcAddress: process.env.TTRPC_ADDRESS ?? "", publishBinary, address, namespace };
     this.publisher = new Publisher(loop, target, (message) => log.warn(message));
     this.tasks = new Tasks(loop, namespace, this.publisher, log);
-    this.listener = state ? state.listener : (inherited() ?? listen(socket));
+    this.listener = state ? state.listener : (listener ?? inherited() ?? listen(socket));
     this.executable = state ? state.executable : ownExecutable();
     const context = { tasks: this.tasks, shutdown: () => void this.end() };
     this.server = new Server(
@@ -90,6 +92,8 @@ class Shim {
     for (const connection of state?.connections ?? []) this.server.resume(connection);
     const idle = Number(process.env.BUNC_SHIM_IDLE ?? IDLE_MILLISECONDS);
     if (idle > 0) this.loop.onIdle(idle, () => void this.hibernate());
+    // What comes first, while containerd has not asked yet.
+    if (!state) void preload();
     this.loop.run();
     this.server.close();
   }
@@ -128,21 +132,16 @@ class Shim {
     const { listener, signals, executable } = this;
     const state = { version: 1, listener, log: log.fd, signals, executable, connections, tasks } as const;
     try {
-      hibernate(state, loop.watched(), name, commandLine(given));
+      hibernate(state, loop.watched(), name, serverArguments(given));
     } catch (error) {
       log.warn(`the shim stays awake: ${renderError(error)}`);
     }
   }
 }
 
-/** The command line of the server again, without what has been said of an earlier state. */
-function commandLine(given: Arguments): string[] {
-  const { namespace, id, address, publishBinary, bundle, socket, debug } = given;
-  const args = ["-namespace", namespace, "-id", id, "-address", address, "-publish-binary", publishBinary];
-  if (bundle) args.push("-bundle", bundle);
-  if (socket) args.push("-socket", socket);
-  if (debug) args.push("-debug");
-  return args;
+async function preload(): Promise<void> {
+  await import("../../container/create.ts");
+  await import("../../container/start.ts");
 }
 
 function listen(socket: string): number {

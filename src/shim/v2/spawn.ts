@@ -25,14 +25,10 @@ const NOT_PASSED = ["BUN_", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN
 export function spawnServer(
   name: string,
   args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string>>,
   listener: number,
 ): number {
-  const environment: string[] = [];
-  for (const key in env) {
-    if (env[key] !== undefined && !NOT_PASSED.some((prefix) => key.startsWith(prefix)))
-      environment.push(`${key}=${env[key]}`);
-  }
+  const environment = Object.keys(env).map((key) => `${key}=${env[key]}`);
   const nothing = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
   if (nothing < 0) throw pathError("open", "/dev/null", nothing);
   const init = Init.spawn({
@@ -62,8 +58,17 @@ export function spawnServer(
   }
   init.close();
   closeFd(init.pidfd);
-  raiseOomScore(init.pid);
   return init.pid;
+}
+
+/** The environment of the shim. */
+export function passedOn(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const passed: Record<string, string> = {};
+  for (const key in env) {
+    const value = env[key];
+    if (value !== undefined && !NOT_PASSED.some((prefix) => key.startsWith(prefix))) passed[key] = value;
+  }
+  return passed;
 }
 
 function array(items: readonly string[], name: string): Struct {
@@ -81,7 +86,7 @@ function ownExecutable(): string {
 const MAX_OOM_SCORE = 1000;
 
 /** Before containerd itself the kernel is to take its shims; that this is refused is no reason not to serve. */
-function raiseOomScore(pid: number): void {
+export function raiseOomScore(pid: number): void {
   const score = readText(`/proc/${sys(abi.SYS_getppid)}/oom_score_adj`, 16);
   if (typeof score !== "string") return;
   writeExisting(`/proc/${pid}/oom_score_adj`, String(Math.min(Number(score) + 1, MAX_OOM_SCORE)));

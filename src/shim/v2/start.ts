@@ -4,12 +4,13 @@ import { abi } from "../../linux/abi.gen.ts";
 import { pathError, writeAll, writeAtomic } from "../../linux/file.ts";
 import { sys, text } from "../../linux/lib.ts";
 import { closeFd } from "../../linux/process.ts";
-import type { Arguments } from "./arguments.ts";
+import { type Arguments, serverArguments } from "./arguments.ts";
 import { answer, readBootstrap } from "./bootstrap.ts";
+import { becomeServer, forkServer } from "./fork.ts";
 import { groupOf, socketPath } from "./group.ts";
 import { readInput } from "./input.ts";
 import { listenAt } from "./listen.ts";
-import { spawnServer } from "./spawn.ts";
+import { passedOn, raiseOomScore, spawnServer } from "./spawn.ts";
 
 /**
  * Runs `start` in the bundle's directory.
@@ -26,13 +27,19 @@ export async function start(name: string, given: Arguments): Promise<void> {
   const url = `unix://${socket}`;
   const listener = listenAt(socket);
   if (listener !== undefined) {
-    const debug = given.debug || bootstrap.debug ? ["-debug"] : [];
-    const args = ["-namespace", namespace, "-id", id, "-address", address, "-socket", socket, ...debug];
-    const env = { ...process.env };
+    const serving = { ...given, action: "", socket, debug: given.debug || bootstrap.debug };
+    const env = passedOn(process.env);
     if (bootstrap.ttrpcAddress) env.TTRPC_ADDRESS = bootstrap.ttrpcAddress;
     try {
-      const publish = ["-publish-binary", given.publishBinary];
-      const pid = spawnServer(name, [...args, ...publish], env, listener);
+      const forked = forkServer();
+      if (forked === 0) {
+        process.env = env;
+        becomeServer();
+        await (await import("./serve.ts")).serve(name, serving, listener);
+        return;
+      }
+      const pid = forked ?? spawnServer(name, serverArguments(serving), env, listener);
+      raiseOomScore(pid);
       if (bootstrap.options?.value) await enterShimCgroup(bootstrap.options.value, pid);
     } catch (error) {
       sys(abi.SYS_unlinkat, abi.AT_FDCWD, socket, 0);

@@ -78,6 +78,9 @@ const METHODS: Readonly<Record<string, Method>> = {
     const { status, at } = await tasks.process(id, exec_id).wait();
     return { exit_status: status, exited_at: at };
   }),
+  Stats: method(readTaskRequest, proto.writeStatsResponse, async ({ tasks }, { id }) => ({
+    stats: await tasks.stats(id),
+  })),
   Connect: method(readTaskRequest, proto.writeConnectResponse, ({ tasks }, { id }) => ({
     shim_pid: sys(abi.SYS_getpid),
     task_pid: tasks.find(id)?.init.pid ?? 0,

@@ -528,6 +528,14 @@ export class Tasks {
     return containerProcesses(task.record.root, id).map((pid) => ({ pid, execId: execs.get(pid) ?? "" }));
   }
 
+  /** What the container uses. */
+  async stats(id: string): Promise<Any> {
+    const task = this.get(id);
+    const { metricsOf } = await import("./metrics.ts");
+    const { readSummary } = await import("../../container/store.ts");
+    return metricsOf(readSummary(task.record.root, id).cgroupPaths);
+  }
+
   resize(id: string, execId: string, width: number, height: number): void {
     this.process(id, execId).streams?.resize(width, height);
   }

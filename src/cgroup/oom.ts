@@ -20,6 +20,22 @@ export interface OomWatch {
   /** Whether there is nothing left to watch: v1: the cgroup is gone; v2: no process is in it. */
   ended(): boolean;
   close(): void;
+  /** What another process that has the descriptor needs to go on (resumeOom). */
+  state(): OomState;
+}
+
+/** A watch between two processes. */
+export interface OomState {
+  version: 1 | 2;
+  fd: number;
+  /** The directory of the cgroup. */
+  dir: string;
+  kills: number;
+}
+
+/** Goes on with a watch that another process has begun. */
+export function resumeOom({ version, fd, dir, kills }: OomState): OomWatch {
+  return version === 1 ? new EventWatch(dir, fd) : new FileWatch(dir, fd, kills);
 }
 
 /**
@@ -43,9 +59,16 @@ class EventWatch implements OomWatch {
   readonly fd: number;
   private readonly control: string;
 
-  constructor(dir: string | undefined) {
+  constructor(
+    private readonly dir: string | undefined,
+    fd?: number,
+  ) {
     if (!dir) throw missing();
     this.control = `${dir}/cgroup.event_control`;
+    if (fd !== undefined) {
+      this.fd = fd;
+      return;
+    }
     const file = `${dir}/memory.oom_control`;
     const events = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
     if (events < 0) throw pathError("open", file, events);
@@ -73,6 +96,10 @@ class EventWatch implements OomWatch {
   close(): void {
     closeFd(this.fd);
   }
+
+  state(): OomState {
+    return { version: 1, fd: this.fd, dir: this.dir!, kills: 0 };
+  }
 }
 
 /** v2: memory.events changes with each OOM, cgroup.events when the last process has ended. */
@@ -80,8 +107,17 @@ class FileWatch implements OomWatch {
   readonly fd: number;
   private kills: number;
 
-  constructor(private readonly dir: string | undefined) {
+  constructor(
+    private readonly dir: string | undefined,
+    fd?: number,
+    kills = 0,
+  ) {
     if (!dir) throw missing();
+    if (fd !== undefined) {
+      this.fd = fd;
+      this.kills = kills;
+      return;
+    }
     this.fd = sys(abi.SYS_inotify_init1, abi.IN_CLOEXEC | abi.IN_NONBLOCK);
     if (this.fd < 0) throw inotifyError("unable to init inotify", this.fd);
     for (const file of ["memory.events", "cgroup.events"]) {
@@ -108,6 +144,10 @@ class FileWatch implements OomWatch {
 
   close(): void {
     closeFd(this.fd);
+  }
+
+  state(): OomState {
+    return { version: 2, fd: this.fd, dir: this.dir!, kills: this.kills };
   }
 
   private value(file: string, key: string): number | undefined {

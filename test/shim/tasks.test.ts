@@ -2,8 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { decode } from "../../src/shim/proto/codec.ts";
 import { useRig } from "../rig/rig.ts";
-import { buncDescribe } from "../rig/runtime.ts";
+import { buncDescribe, host } from "../rig/runtime.ts";
 import { CallError, shimOf } from "./rig.ts";
 
 const rig = useRig();
@@ -120,6 +121,16 @@ buncDescribe("a task", () => {
     expect(shim.container.cgroupFile("pids", "pids.max")).toBe("17");
     const { processes } = await shim.task("Pids", proto.writeTaskRequest, { id }, proto.readPidsResponse, 3);
     expect(processes.map((found) => found.pid)).toEqual([pid]);
+    const { stats } = await shim.task("Stats", proto.writeTaskRequest, { id }, proto.readStatsResponse, 3);
+    const version = host.cgroupV1 ? "v1" : "v2";
+    expect(stats!.type_url).toBe(`io.containerd.cgroups.${version}.Metrics`);
+    const { readMetrics } = await import(`../../src/shim/proto/metrics-${version}.gen.ts`);
+    const { pids, memory } = decode(readMetrics, stats!.value!) as {
+      pids: object;
+      memory: { usage: object };
+    };
+    expect(pids).toEqual({ current: 1, limit: 17 });
+    expect(memory.usage).toBeTruthy();
     const bad = new TextEncoder().encode('{"pids": {"limit": "many"}}');
     const wrong = shim.task(
       "Update",
@@ -146,6 +157,25 @@ buncDescribe("a task", () => {
     await shim.events.until("/tasks/exit", 2);
     expect(shim.events.topics().slice(-2)).toEqual(["exit[e]", "exit"]);
     await shim.delete();
+  });
+});
+
+buncDescribe("memory that runs out", () => {
+  test("is told of, before the exit, also by a shim that slept", async () => {
+    for (const env of [{ BUNC_SHIM_IDLE: "0" }, { BUNC_SHIM_IDLE: "50" }]) {
+      const script = "sleep 0.6; (dd if=/dev/zero bs=64M count=1 of=/dev/null); exit 3";
+      const shim = await shimOf(rig, ["sh", "-c", script], env, ({ config }) => {
+        config.linux.resources = { ...config.linux.resources, memory: { limit: 12 << 20, swap: 12 << 20 } };
+      });
+      await shim.create();
+      await shim.begin();
+      const ended = shim.wait();
+      await shim.events.until("/tasks/oom");
+      await ended;
+      await shim.events.until("/tasks/exit");
+      expect(shim.events.topics()).toEqual(["create", "start", "oom", "exit"]);
+      await shim.delete();
+    }
   });
 });
 

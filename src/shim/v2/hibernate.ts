@@ -127,7 +127,8 @@ export function readState(fd: number): ShimState {
 export function descriptorsOf(state: ShimState): number[] {
   const fds = [state.listener, state.log, state.signals, state.executable];
   for (const { fd } of state.connections) fds.push(fd);
-  for (const { init, execs } of state.tasks) {
+  for (const { init, execs, oom } of state.tasks) {
+    if (oom) fds.push(oom.fd);
     for (const { pidfd, streams } of [init, ...execs]) {
       fds.push(pidfd);
       if (!streams) continue;

@@ -1,4 +1,7 @@
 /** A task: a container, the processes of exec in it, and what containerd is told of them. */
+import type { OomState, OomWatch } from "../../cgroup/oom.ts";
+import { abi } from "../../linux/abi.gen.ts";
+import type { Loop, Watch } from "../loop.ts";
 import type { ProcessState, ShimProcess } from "./process.ts";
 import type { Record } from "./record.ts";
 
@@ -10,6 +13,7 @@ export interface TaskState {
   state: "created" | "running";
   paused: boolean;
   init: ProcessState;
+  oom: OomState | undefined;
   execs: (ProcessState & { spec: string })[];
 }
 
@@ -20,8 +24,9 @@ export class Task {
   paused = false;
   /** An end of init that is not told before those of exec. */
   initEnded: (() => void) | undefined;
-  /** Stops to watch for the kernel's OOM killer. */
-  stopOom: (() => void) | undefined;
+  /** The watch for the kernel's OOM killer, while init runs. */
+  oom: OomWatch | undefined;
+  private oomWatched: Watch | undefined;
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -31,6 +36,21 @@ export class Task {
     readonly record: Record,
     readonly init: ShimProcess,
   ) {}
+
+  /** Watches for the OOM killer; `told` is called for each time it has been at work. */
+  watchOom(loop: Loop, oom: OomWatch, told: () => void): void {
+    this.oom = oom;
+    this.oomWatched = loop.watch(oom.fd, abi.POLLIN, () => {
+      if (oom.take() > 0) told();
+      else if (oom.ended()) this.stopOom();
+    });
+  }
+
+  stopOom(): void {
+    this.oomWatched?.cancel();
+    this.oom?.close();
+    this.oomWatched = this.oom = undefined;
+  }
 
   /** Does one thing after the other. */
   inOrder<T>(action: () => Promise<T>): Promise<T> {

@@ -57,7 +57,7 @@ export class Tasks {
   snapshot(): TaskState[] | undefined {
     if (this.creating.size > 0 || this.background > 0) return undefined;
     const states: TaskState[] = [];
-    for (const { id, bundle, record, state, paused, init, execs, initEnded } of this.tasks.values()) {
+    for (const { id, bundle, record, state, paused, init, execs, initEnded, oom } of this.tasks.values()) {
       const initState = init.snapshot();
       const execStates: TaskState["execs"] = [];
       for (const process of execs.values() as Iterable<ExecProcess>) {
@@ -66,7 +66,8 @@ export class Tasks {
         execStates.push({ ...execState, spec: process.spec });
       }
       if (!initState || initEnded) return undefined;
-      states.push({ id, bundle, record, state, paused, init: initState, execs: execStates });
+      const oomState = oom?.state();
+      states.push({ id, bundle, record, state, paused, init: initState, execs: execStates, oom: oomState });
     }
     return states;
   }
@@ -81,6 +82,10 @@ export class Tasks {
     task.paused = state.paused;
     this.tasks.set(id, task);
     init.resume(this.loop, state.init, await this.resumeStreams(id, state.init));
+    if (state.oom) {
+      const { resumeOom } = await import("../../cgroup/oom.ts");
+      task.watchOom(this.loop, resumeOom(state.oom), () => this.tellOom(id));
+    }
     for (const execState of state.execs) {
       const process = new ExecProcess(execState.execId, execState.names, ended);
       process.spec = execState.spec;
@@ -118,6 +123,7 @@ export class Tasks {
       init.adopt(loop, summary.pid, pidfd);
     }
     this.tasks.set(id, task);
+    if (task.state === "running" && init.running) void this.watchOom(task);
     this.log.warn(`took over container ${id}, process ${summary.pid}`);
   }
 
@@ -281,7 +287,25 @@ export class Tasks {
     void this.watchOom(task);
   }
 
-  private async watchOom(_task: Task): Promise<void> {}
+  private async watchOom(task: Task): Promise<void> {
+    const { id, record, init } = task;
+    this.background++;
+    try {
+      const { watchOom } = await import("../../cgroup/oom.ts");
+      const { readSummary } = await import("../../container/store.ts");
+      if (init.ended) return;
+      task.watchOom(this.loop, watchOom(readSummary(record.root, id).cgroupPaths), () => this.tellOom(id));
+    } catch (error) {
+      // Without a cgroup of its own, or when it has ended already.
+      this.log.debug(renderError(error));
+    } finally {
+      this.background--;
+    }
+  }
+
+  private tellOom(id: string): void {
+    this.publisher.publish("TaskOOM", { container_id: id });
+  }
 
   private async startExec(task: Task, process: ExecProcess): Promise<number> {
     const { id, record } = task;
@@ -368,7 +392,9 @@ export class Tasks {
       if (!task.busy) this.tellInit(task);
       return;
     }
-    task.stopOom?.();
+    // The kernel may have told of what killed it, and this loop not have read it yet.
+    if (task.oom && task.oom.take() > 0) this.tellOom(id);
+    task.stopOom();
     task.initEnded = tell;
     this.background++;
     void this.endRest(task).then(() => {

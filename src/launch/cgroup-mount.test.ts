@@ -166,6 +166,16 @@ describe("v2", () => {
     ]);
   });
 
+  test("a bind of the host's is private, as criu wants it, unless the bundle says otherwise", () => {
+    const propagation = (options: string[]): number => {
+      const struct = compile(V2, { options }, { namespaces: [{ type: "mount" }] })[0]!.args[2] as Struct;
+      const list = struct.pointers.find(({ offset }) => offset === M.propagation)!.to as Struct;
+      return list.view.getUint32(0, true);
+    };
+    expect(propagation(OPTIONS)).toBe(abi.MS_PRIVATE | abi.MS_REC);
+    expect(propagation([...OPTIONS, "rslave"])).toBe(abi.MS_SLAVE | abi.MS_REC);
+  });
+
   test("the type cgroup2 is that on any host", () => {
     expect(lines(SEPARATE, { type: "cgroup2" })).toEqual(["cgroup2(ssource cgroup) on /sys/fs/cgroup "]);
     expect(lines(NONE, { type: "cgroup2" })).toEqual(["cgroup2(ssource cgroup) on /sys/fs/cgroup "]);

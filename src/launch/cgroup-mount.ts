@@ -142,7 +142,9 @@ function mountV2(c: Context, entry: CgroupMount, layout: Layout | undefined): vo
   }
   // The container's own cgroup stands in for the namespace's root.
   const source = own && layout.mode === "v2" ? containerPaths(c, layout)[""]! : host.mountPoint;
-  append(c, { ...row, source }, described(entry, "bind", source));
+  // As a mount of its own would be: criu refuses one that follows a mount which the container cannot see.
+  const propagation = flags.propagation.length > 0 ? flags.propagation : [abi.MS_PRIVATE | abi.MS_REC];
+  append(c, { ...row, source, propagation }, described(entry, "bind", source));
 }
 
 /** Where init is in each hierarchy. */

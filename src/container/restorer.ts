@@ -25,6 +25,7 @@ import { LaunchCgroup } from "./launch-cgroup.ts";
 import { checkTerminal } from "./launcher.ts";
 import { removeStateDir } from "./remove.ts";
 import { makeMountPoints } from "./restore-mounts.ts";
+import { bringLoopbackUp } from "./restore-network.ts";
 import { claimText, type State, withProcess } from "./state.ts";
 import { timestamp } from "./status.ts";
 import { createStateDir, exists, type StateDir } from "./store.ts";
@@ -240,13 +241,15 @@ export class Restore {
   }
 
   private async notified({ script, pid, fd }: Notification): Promise<void> {
-    if (script === "setup-namespaces") await this.runRuntimeHooks(pid);
+    if (script === "setup-namespaces") await this.setUpNamespaces(pid);
     else if (script === "post-restore") this.restored(pid);
     else if (script === "orphan-pts-master") await this.passTerminal(fd);
   }
 
-  /** As at a launch: in the runtime's namespaces, when those of the container are there. */
-  private async runRuntimeHooks(pid: number): Promise<void> {
+  /** As at a launch, when the namespaces are there: the loopback device, and hooks in the runtime's namespaces. */
+  private async setUpNamespaces(pid: number): Promise<void> {
+    const namespaces = this.spec.linux?.namespaces ?? [];
+    if (namespaces.some(({ type, path }) => type === "network" && !path)) await bringLoopbackUp(pid);
     const { prestart = [], createRuntime = [] } = this.spec.hooks ?? {};
     const state = this.hookState("creating", pid);
     await runHooks("prestart", prestart, state);

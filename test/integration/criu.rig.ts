@@ -60,8 +60,8 @@ export function fakeImages(
 
 export const DUMPED: Step[] = [{ notify: "post-dump" }, { kill: "target" }, { answer: {} }];
 export const RESTORED: Step[] = [
-  { notify: "setup-namespaces", pid: 1 },
   { start: true },
+  { notify: "setup-namespaces", pid: "restored" },
   { notify: "post-restore", pid: "restored" },
   { answer: {} },
 ];

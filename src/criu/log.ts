@@ -17,18 +17,19 @@ export function withLog(error: unknown, { logDir, logPath }: Directories, name: 
   if (!(error instanceof BuncError) || !error.message.startsWith("criu failed")) return error;
   const bytes = readBytes(name, LONGEST, logDir);
   if (typeof bytes === "number") return error;
-  const said = lastErrors(text(bytes));
-  return new BuncError(said ? `${error.message}: ${said}` : error.message, {
+  // criu may have told some of it in its answer.
+  const said = lastErrors(text(bytes)).filter((line) => !error.message.includes(line));
+  return new BuncError(said.length > 0 ? `${error.message}: ${said.join("; ")}` : error.message, {
     ...error.fields,
     hint: error.fields.hint ?? `the whole log is ${logPath}/${name}`,
   });
 }
 
 /**
- * The last errors of a log, joined by "; ", "" when there are none. A line is `(00.012345) Error (criu/sk-inet.c:191): what happened`; what is quoted begins with
+ * The last errors of a log. A line is `(00.012345) Error (criu/sk-inet.c:191): what happened`; what is quoted begins with
  * the place. That it failed as a whole ("Dumping FAILED.") is known.
  */
-export function lastErrors(log: string): string {
+export function lastErrors(log: string): string[] {
   const found: string[] = [];
   for (let end = log.length; end > 0 && found.length < LINES; ) {
     const start = log.lastIndexOf("\n", end - 1) + 1;
@@ -39,7 +40,7 @@ export function lastErrors(log: string): string {
     const said = printable(line.slice(at + MARK.length)).trim();
     if (said && !found.includes(said)) found.unshift(said);
   }
-  return found.join("; ");
+  return found;
 }
 
 /** Words of criu's, cut and without control characters: names of a container's files come to stand in them. */

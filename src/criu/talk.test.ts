@@ -136,6 +136,11 @@ describe("a criu that fails", () => {
   test("says so", async () => {
     const criu = steps({ answer: { success: false, cr_errno: 52, cr_errmsg: "no such task" } });
     expect(await failure(dump(criu))).toBe("criu failed: type DUMP errno 52: no such task");
+    const first = "Error (criu/mount.c:1088): mnt: Mount 153 has unreachable sharing.\n";
+    const newer = steps({ answer: { success: false, cr_errmsg: first } });
+    expect(await failure(dump(newer))).toBe(
+      "criu failed: type DUMP errno 0: (criu/mount.c:1088): mnt: Mount 153 has unreachable sharing.",
+    );
   });
 
   test("ends half way", async () => {

@@ -1,7 +1,7 @@
 /** One request to criu from its start to its end, with the notifications in between; and what criu must be able to do. */
 import { BuncError } from "../errors.ts";
 import { closeFd } from "../linux/process.ts";
-import { printable } from "./log.ts";
+import { lastErrors, printable } from "./log.ts";
 import { type Features, type Request, type Response, Type } from "./rpc.gen.ts";
 import { Swrk, type SwrkOptions } from "./swrk.ts";
 
@@ -56,8 +56,10 @@ export async function perform(
 }
 
 function failed({ type, cr_errno, cr_errmsg }: Response): BuncError {
-  const said = cr_errmsg ? `: ${printable(cr_errmsg)}` : "";
-  return new BuncError(`criu failed: type ${typeName(type)} errno ${cr_errno}${said}`, { code: "host" });
+  const errors = cr_errmsg ? lastErrors(cr_errmsg) : [];
+  const said = errors.length > 0 ? errors.join("; ") : printable(cr_errmsg).trim();
+  const message = `criu failed: type ${typeName(type)} errno ${cr_errno}`;
+  return new BuncError(said ? `${message}: ${said}` : message, { code: "host" });
 }
 
 function typeName(type: number | undefined): string {

@@ -57,9 +57,9 @@ export interface Cgroup {
   /** Sets the rest of the limits. */
   limit(state: HostState): void;
   /** Ends what runs and whatever stands for the cgroup elsewhere (a unit of systemd); the directories are left. */
-  stop?(): void;
+  stop?(): Promise<void>;
   /** After a failure: kills what is left and removes what create() made. Never throws. */
-  undo(): void;
+  undo(): Promise<void>;
 }
 
 /** What a plan is made from. */

@@ -15,6 +15,7 @@ import {
   inspect,
   readDelegate,
   refuseOccupied,
+  removeEmpty,
   removeMade,
   withUmask,
 } from "./host.ts";
@@ -145,7 +146,7 @@ export class CgroupfsGroup implements Cgroup {
         this.make(state);
         return this.unified ? Math.max(state.get(this.born), -1) : -1;
       } catch (error) {
-        this.undo();
+        if (this.existing) removeEmpty(this.dirs, this.existing);
         // A launch beside this one failed, and took back a directory that both need.
         if (!again || !isVanished(error)) throw error;
       }
@@ -193,9 +194,10 @@ export class CgroupfsGroup implements Cgroup {
     return ops.taskFiles(this.dirs);
   }
 
-  undo(): void {
-    if (this.existing) removeMade(this.dirs, this.existing);
+  async undo(): Promise<void> {
+    const { existing } = this;
     this.existing = undefined;
+    if (existing) await removeMade(this.dirs, existing);
   }
 
   private v1Dirs(): readonly GroupDir[] {

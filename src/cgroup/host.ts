@@ -120,7 +120,7 @@ const PATIENCE = 500;
  * Removes the cgroups that were made, and the directories above them. Killed is only what is in the cgroup that was
  * seen not to be there before: in others there may be somebody else's processes. What cannot be removed stays.
  */
-export function removeMade(dirs: readonly GroupDir[], existing: Existing): void {
+export async function removeMade(dirs: readonly GroupDir[], existing: Existing): Promise<void> {
   const made: Record<string, string> = {};
   const ours: Record<string, string> = {};
   for (const dir of dirs) {
@@ -131,10 +131,20 @@ export function removeMade(dirs: readonly GroupDir[], existing: Existing): void 
     }
   }
   try {
-    removeAll(made, PATIENCE, () => killAll(ours));
+    await removeAll(made, PATIENCE, () => killAll(ours));
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
   }
+  removeParents(existing);
+}
+
+/** As removeMade, before any process was in them: there is nothing to be waited for. */
+export function removeEmpty(dirs: readonly GroupDir[], existing: Existing): void {
+  for (const { path } of dirs) if (!existing.present.has(path)) rmdir(path);
+  removeParents(existing);
+}
+
+function removeParents(existing: Existing): void {
   for (const parents of existing.missing.values()) {
     for (let i = parents.length - 1; i >= 0; i--) if (rmdir(parents[i]!) < 0) break;
   }

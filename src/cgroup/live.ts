@@ -7,6 +7,7 @@ import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
+import { sleep } from "../linux/wait.ts";
 import { type CgroupPaths, isV1 } from "./names.ts";
 import { exists, pidsBelow, removeTree, rmdir } from "./tree.ts";
 
@@ -47,45 +48,45 @@ function readFile(path: string): string | undefined {
   return typeof text === "string" ? text.trim() : undefined;
 }
 
+/** How long freeze() waits for the processes to stand still, in milliseconds. */
+const FREEZE_PATIENCE = 10_000;
+
 /**
  * Freezes the cgroup and waits until all its processes stand still, at most for ten seconds; then, or when it is
  * refused, nothing is frozen.
  *
  * @throws BuncError
  */
-export function freeze(paths: CgroupPaths): void {
-  if (isV1(paths)) freezeV1(paths);
-  else freezeV2(paths);
-}
-
-function freezeV2(paths: CgroupPaths): void {
-  const dir = paths[""];
+export async function freeze(paths: CgroupPaths): Promise<void> {
+  const v1 = isV1(paths);
+  const dir = v1 ? paths.freezer : paths[""];
   if (dir === undefined) throw noFreezer();
-  writeState(`${dir}/cgroup.freeze`, "1");
-  for (let i = 0; i < 1000; i++) {
-    if (readFile(`${dir}/cgroup.events`)?.includes("frozen 1")) return;
-    sleep(i < 10 ? 1 : 10);
-  }
-  thaw(paths);
-  throw stuck(dir);
-}
-
-/** v1 may stay at FREEZING while processes are started in it: the state is written again, now and then after a thaw. */
-function freezeV1(paths: CgroupPaths): void {
-  const dir = paths.freezer;
-  if (dir === undefined) throw noFreezer();
-  const file = `${dir}/freezer.state`;
-  for (let i = 0; i < 1000; i++) {
-    if (i % 50 === 49) {
-      writeExisting(file, "THAWED");
-      sleep(10);
+  if (!v1) writeState(`${dir}/cgroup.freeze`, "1");
+  let waited = 0;
+  for (let attempt = 0; waited < FREEZE_PATIENCE; attempt++) {
+    if (
+      v1 ? askV1(`${dir}/freezer.state`, attempt) : readFile(`${dir}/cgroup.events`)?.includes("frozen 1")
+    ) {
+      return;
     }
-    writeState(file, "FROZEN");
-    if (i % 25 === 24) sleep(1);
-    if (readFile(file) === "FROZEN") return;
+    // Most processes need some microseconds to get there.
+    if (attempt < 5) continue;
+    const wait = attempt < 20 ? 1 : 10;
+    await sleep(wait);
+    waited += wait;
   }
   thaw(paths);
   throw stuck(dir);
+}
+
+/**
+ * v1 may stay at FREEZING for good when processes are started in it meanwhile: the state is written again, and now and
+ * then after a thaw. Tells whether it is frozen.
+ */
+function askV1(file: string, attempt: number): boolean {
+  if (attempt % 50 === 49) writeExisting(file, "THAWED");
+  writeState(file, "FROZEN");
+  return readFile(file) === "FROZEN";
 }
 
 /**
@@ -140,7 +141,7 @@ function stuck(dir: string): BuncError {
  *
  * @returns false where there is no cgroup, or no right to kill in it.
  */
-export function killAll(paths: CgroupPaths): boolean {
+export async function killAll(paths: CgroupPaths): Promise<boolean> {
   const unified = paths[""];
   // cgroup.kill came with Linux 5.14. On a hybrid host the processes may be in v1 alone.
   const atOnce = unified !== undefined && writeExisting(`${unified}/cgroup.kill`, "1") === 0;
@@ -151,7 +152,7 @@ export function killAll(paths: CgroupPaths): boolean {
   if (typeof first === "number") return false;
   if (first.length === 0) return true;
   try {
-    freeze(paths);
+    await freeze(paths);
   } catch (error) {
     // Without a freezer a process that forks fast may slip away; destroy() tries again.
     if (!(error instanceof BuncError)) throw error;
@@ -197,10 +198,10 @@ const PATIENCE = 5000;
  *
  * @throws BuncError naming a cgroup that stays, and the processes in it.
  */
-export function destroy(paths: CgroupPaths): void {
+export async function destroy(paths: CgroupPaths): Promise<void> {
   let killed = false;
-  removeAll(paths, PATIENCE, (left) => {
-    if (!killed) killAll(paths);
+  await removeAll(paths, PATIENCE, async (left) => {
+    if (!killed) await killAll(paths);
     else for (const path of left) killPids(path);
     killed = true;
   });
@@ -213,33 +214,28 @@ export function destroy(paths: CgroupPaths): void {
  * @param kill called before each wait with what is left
  * @throws BuncError naming a cgroup that stays.
  */
-export function removeAll(
+export async function removeAll(
   paths: CgroupPaths,
   patience: number,
-  kill: (left: readonly string[]) => void,
-): void {
-  let left: string[] = [];
-  for (const name in paths) {
-    const path = paths[name]!;
-    if (path !== "" && !left.includes(path) && rmdir(path) !== 0) left.push(path);
-  }
-  let result = 0;
+  kill: (left: readonly string[]) => unknown,
+): Promise<void> {
+  const all = new Set<string>();
+  for (const name in paths) if (paths[name] !== "") all.add(paths[name]!);
+  let left = [...all].filter((path) => rmdir(path) !== 0);
   let waited = 0;
   for (let wait = FIRST_WAIT; left.length > 0; wait = Math.min(wait * 2, LONGEST_WAIT)) {
-    const still: string[] = [];
-    for (const path of left) {
+    let result = 0;
+    left = left.filter((path) => {
       const answer = removeTree(path);
-      if (answer === 0) continue;
-      still.push(path);
-      result = answer;
-    }
-    left = still;
+      if (answer !== 0) result = answer;
+      return answer !== 0;
+    });
     if (left.length === 0) return;
     // Anything else does not change by waiting: no right to, or not a cgroup.
     if ((result !== -abi.EBUSY && result !== -abi.ENOTEMPTY) || waited >= patience)
       throw cannotRemove(left, result);
-    kill(left);
-    sleep(wait);
+    await kill(left);
+    await sleep(wait);
     waited += wait;
   }
 }
@@ -276,13 +272,4 @@ export function oomKills(paths: CgroupPaths): number {
 /** Whether memory was too short for a process of the cgroup. */
 export function oomKilled(paths: CgroupPaths): boolean {
   return oomKills(paths) > 0;
-}
-
-/** Sleeps for some milliseconds; nothing else runs in this process meanwhile. */
-function sleep(milliseconds: number): void {
-  const timespec = new Uint8Array(16);
-  const view = new DataView(timespec.buffer);
-  view.setUint32(0, Math.floor(milliseconds / 1000), true);
-  view.setUint32(8, (milliseconds % 1000) * 1000000, true);
-  sys(abi.SYS_nanosleep, timespec, 0);
 }

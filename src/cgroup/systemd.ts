@@ -155,17 +155,17 @@ class SystemdGroup implements Cgroup {
     this.fs.limit(state, true);
   }
 
-  stop(): void {
-    killAll(this.paths);
+  async stop(): Promise<void> {
+    await killAll(this.paths);
     stopUnit(this.manager.bus, this.names.unit);
   }
 
-  undo(): void {
+  async undo(): Promise<void> {
     if (!this.started) return;
     this.started = false;
     try {
-      this.stop();
-      destroy(this.paths);
+      await this.stop();
+      await destroy(this.paths);
     } catch (error) {
       if (!(error instanceof BuncError)) throw error;
     }

@@ -7,9 +7,9 @@ export interface CgroupOps {
   isFrozen(paths: CgroupPaths): boolean;
   thaw(paths: CgroupPaths): void;
   /** SIGKILL to all processes, those in child cgroups too; false where there is no cgroup or no right to. */
-  killAll(paths: CgroupPaths): boolean;
+  killAll(paths: CgroupPaths): boolean | Promise<boolean>;
   /** Pids of all processes, those in child cgroups too. */
   processes(paths: CgroupPaths): number[];
   /** Kills what is left, and removes the cgroups and their child cgroups; throws BuncError when one stays. */
-  destroy(paths: CgroupPaths): void;
+  destroy(paths: CgroupPaths): void | Promise<void>;
 }

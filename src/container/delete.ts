@@ -63,7 +63,7 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
     if (!force && !isMissing(before)) throw before;
   } else if (force) {
     // Without the lock: who holds it may wait for what is killed here.
-    kill(before, cgroups);
+    await kill(before, cgroups);
   } else {
     checkDeletable(dir, statusOf(before, dir.path, cgroups));
   }
@@ -84,7 +84,7 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
     await removeCgroups(summary, cgroups, warn);
   } else if (summary.own?.criu) {
     // Its restore was killed: what is in the cgroups is criu, which may go on without it, and the container's.
-    cgroups.killAll(summary.cgroupPaths);
+    await cgroups.killAll(summary.cgroupPaths);
     await removeCgroups(summary, cgroups, warn);
   } else {
     await removeUnused([...new Set(Object.values(summary.cgroupPaths))], cgroups, warn);
@@ -95,9 +95,9 @@ async function deleteAt(dir: StateDir, force: boolean, options: DeleteOptions): 
 }
 
 /** SIGKILL to a container that may have ended meanwhile. */
-function kill(summary: Summary, cgroups: CgroupOps): void {
+async function kill(summary: Summary, cgroups: CgroupOps): Promise<void> {
   try {
-    signalContainer(summary, abi.SIGKILL, cgroups);
+    await signalContainer(summary, abi.SIGKILL, cgroups);
   } catch (error) {
     if (!(error instanceof BuncError) || error.fields.code !== "state") throw error;
   }
@@ -140,7 +140,7 @@ async function endInit(summary: Summary, cgroups: CgroupOps, milliseconds: numbe
   if (init === -abi.ESRCH) return;
   if (init < 0) throw pathError("pidfd_open", String(summary.pid), init);
   try {
-    kill(summary, cgroups);
+    await kill(summary, cgroups);
     if ((await waitReady([init], milliseconds))[0]) return;
     throw new BuncError("container init still running", {
       code: "state",
@@ -161,10 +161,10 @@ async function removeCgroups(
   // A frozen cgroup of v1 lets nothing end.
   if (cgroups.isFrozen(cgroupPaths)) cgroups.thaw(cgroupPaths);
   // systemd would give what is left a SIGTERM, and time.
-  if (sharedPid || systemdCgroup) cgroups.killAll(cgroupPaths);
+  if (sharedPid || systemdCgroup) await cgroups.killAll(cgroupPaths);
   if (systemdCgroup) await stopUnit(cgroupPaths, rootlessCgroups, warn);
   try {
-    cgroups.destroy(cgroupPaths);
+    await cgroups.destroy(cgroupPaths);
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
     const message = `unable to remove container's cgroup: ${error.message}`;

@@ -21,17 +21,22 @@ export function notRunning(): BuncError {
  * @param signo 0 only asks whether init is there
  * @throws BuncError "container not running" when it is not
  */
-export function killContainer(root: string, id: string, signo: number, cgroups: CgroupOps = live): void {
-  signalContainer(readSummary(root, id), signo, cgroups);
+export async function killContainer(
+  root: string,
+  id: string,
+  signo: number,
+  cgroups: CgroupOps = live,
+): Promise<void> {
+  await signalContainer(readSummary(root, id), signo, cgroups);
 }
 
 /** As killContainer, of a container that has been read. */
-export function signalContainer(summary: Summary, signo: number, cgroups: CgroupOps): void {
+export async function signalContainer(summary: Summary, signo: number, cgroups: CgroupOps): Promise<void> {
   // Not (yet) a container: what is in its cgroups may be anybody's.
   if (summary.pid <= 0) throw notRunning();
   if (signo === abi.SIGKILL && summary.sharedPid) {
     // The kernel ends the processes of a pid namespace with its init, but this container has none of its own.
-    if (cgroups.killAll(summary.cgroupPaths)) return;
+    if (await cgroups.killAll(summary.cgroupPaths)) return;
     // Without a cgroup, or rights in it, init is all that can be found.
   }
   signalInit(summary, signo);

@@ -74,8 +74,8 @@ export class LaunchCgroup {
   }
 
   /** Before the cgroups of a container that has ended are removed. */
-  stop(): void {
-    this.group?.stop?.();
+  async stop(): Promise<void> {
+    await this.group?.stop?.();
   }
 
   /** After init is born. */
@@ -89,8 +89,8 @@ export class LaunchCgroup {
   }
 
   /** After a failure. */
-  undo(): void {
-    this.group?.undo();
+  async undo(): Promise<void> {
+    await this.group?.undo();
   }
 
   /** Whether the kernel killed something in the container for want of memory. */

@@ -339,7 +339,7 @@ export class Launcher {
   /** Takes back everything: processes, cgroups, the state directory. What cannot be undone is only warned about. */
   async undo(): Promise<void> {
     this.init?.kill();
-    this.cgroup.undo();
+    await this.cgroup.undo();
     await this.runPoststop();
     this.removeDir();
   }
@@ -374,8 +374,8 @@ export class Launcher {
     // Somebody else has deleted it meanwhile.
     if (!this.dir.isCurrent()) return;
     try {
-      this.cgroup.stop();
-      destroy(this.cgroup.paths);
+      await this.cgroup.stop();
+      await destroy(this.cgroup.paths);
     } catch (error) {
       this.options.log.warn(renderError(error));
     }

@@ -88,7 +88,7 @@ export class Life {
   }
 
   async kill(id: string, signo: number): Promise<void> {
-    killContainer(this.root, id, signo, this.cgroups);
+    await killContainer(this.root, id, signo, this.cgroups);
   }
 
   remove(id: string, force = false, options: DeleteOptions = {}): Promise<void> {

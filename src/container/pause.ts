@@ -7,7 +7,7 @@ import { notRunning } from "./kill.ts";
 import { statusOf } from "./status.ts";
 import { openStateDir } from "./store.ts";
 
-type Freezer = Pick<CgroupOps, "isFrozen" | "thaw"> & { freeze(paths: CgroupPaths): void };
+type Freezer = Pick<CgroupOps, "isFrozen" | "thaw"> & { freeze(paths: CgroupPaths): void | Promise<void> };
 
 /**
  * Freezes a container that is created or running, and waits until it stands still.
@@ -20,7 +20,7 @@ export async function pauseContainer(root: string, id: string, cgroups: Freezer 
     const summary = dir.summary();
     const status = statusOf(summary, dir.path, cgroups);
     if (status !== "running" && status !== "created") throw notRunning();
-    cgroups.freeze(summary.cgroupPaths);
+    await cgroups.freeze(summary.cgroupPaths);
   } finally {
     dir.close();
   }

@@ -300,7 +300,7 @@ export class Restore {
     this.swrk?.kill();
     if (this.pidfd >= 0) killChild(this.pidfd);
     closeFd(this.pidfd);
-    this.cgroup?.undo();
+    await this.cgroup?.undo();
     this.removeRoot();
     const poststop = this.spec.hooks?.poststop ?? [];
     await runHooks("poststop", poststop, this.hookState("stopped", 0), {

@@ -241,7 +241,7 @@ async function stop(summary: Summary, cgroups: CgroupOps): Promise<void> {
   const init = openProcess(summary);
   if (init < 0) return;
   try {
-    signalContainer(summary, abi.SIGKILL, cgroups);
+    await signalContainer(summary, abi.SIGKILL, cgroups);
     await waitReady([init], STOP_MILLISECONDS);
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;

@@ -146,7 +146,7 @@ export function leftovers(): string[] {
 export function cleanUp(): void {
   const control = join(v2Layout().v2?.mountPoint ?? "", "cgroup.subtree_control");
   const enabled = v2 ? readFileSync(control, "utf8").trim().split(" ") : [];
-  afterEach(() => {
+  afterEach(async () => {
     for (const child of children.splice(0)) child.kill(9);
     for (const path of leftovers()) {
       for (const [file, thawed] of [
@@ -155,7 +155,7 @@ export function cleanUp(): void {
       ] as const) {
         if (existsSync(join(path, file))) writeFileSync(join(path, file), thawed);
       }
-      destroy({ devices: path });
+      await destroy({ devices: path });
     }
     expect(leftovers()).toEqual([]);
   });

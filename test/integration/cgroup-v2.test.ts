@@ -51,7 +51,7 @@ describe.skipIf(!v2)("v2", () => {
     const allowed = await inside(procs(second), probe);
     expect(await allowed.rest()).toBe("null\nkmsg\n");
     await allowed.child.exited;
-    destroy(second.paths);
+    await destroy(second.paths);
     expect(there(second.paths)).toEqual([]);
   });
 
@@ -62,7 +62,7 @@ describe.skipIf(!v2)("v2", () => {
     expect(await child.rest()).toBe("kmsg\n");
   });
 
-  test("below a threaded cgroup", () => {
+  test("below a threaded cgroup", async () => {
     const outer = join(layout.v2!.mountPoint, tag);
     mkdirSync(outer);
     mkdirSync(join(outer, "t"));
@@ -80,7 +80,7 @@ describe.skipIf(!v2)("v2", () => {
       init.kill();
       close(fd);
     }
-    group.undo();
+    await group.undo();
     expect(readdirSync(outer).filter((name) => name === "a")).toEqual([]);
     if (!layout.v2 || !read(layout.v2.mountPoint, "cgroup.controllers").includes("hugetlb")) return;
     const sizes = readdirSync(outer).filter((name) => /^hugetlb\..*\.max$/.test(name));

@@ -34,7 +34,7 @@ export function startInit(group: Cgroup, fd: number, userNamespace = false): Ini
   return init;
 }
 
-function main(tag: string, script: string): void {
+async function main(tag: string, script: string): Promise<void> {
   const layout = readLayout();
   const spec = { ociVersion: "1.3.0", linux: { cgroupsPath: `/${tag}/v` } };
   const group = planCgroup({ spec, id: "unused", layout, slots: new Slots() });
@@ -50,8 +50,8 @@ function main(tag: string, script: string): void {
     }
   } finally {
     closeFd(fd);
-    destroy(group.paths);
-    group.undo();
+    await destroy(group.paths);
+    await group.undo();
   }
   const left = Object.values(group.paths).filter((path) => existsSync(path));
   console.log(JSON.stringify({ mode: layout.mode, paths: group.paths, where, left }));
@@ -59,7 +59,7 @@ function main(tag: string, script: string): void {
 
 if (import.meta.main) {
   try {
-    main(process.argv[2]!, process.argv[3]!);
+    await main(process.argv[2]!, process.argv[3]!);
   } catch (error) {
     console.log(renderError(error));
   }

@@ -1,4 +1,5 @@
 // src/cgroup on the hierarchies of this host: what is made, limited, frozen, killed and removed. No containers.
+
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,6 +15,7 @@ import {
   removeAll,
   thaw,
 } from "../../src/cgroup/live.ts";
+import { renderError } from "../../src/errors.ts";
 import { Slots } from "../../src/launch/program.ts";
 import { abi } from "../../src/linux/abi.gen.ts";
 import { writeAll } from "../../src/linux/file.ts";
@@ -71,7 +73,7 @@ describe.skipIf(!v1)("v1", () => {
     expect(read(paths.pids, "pids.max")).toBe("20");
     expect(read(paths.devices, "devices.list")).toContain("c 136:* rwm");
     expect(read(paths.devices, "devices.list")).not.toContain("a *:*");
-    destroy(paths);
+    await destroy(paths);
     expect(await child.child.exited).toBe(137);
     expect(there(paths)).toEqual([]);
     // The directories above stay, as in runc.
@@ -86,14 +88,14 @@ describe.skipIf(!v1)("v1", () => {
     for (const path of Object.values(group.paths)) expect(read(path, "cgroup.procs")).toBe(String(child.pid));
   });
 
-  test("relative paths lie below the caller's cgroup", () => {
+  test("relative paths lie below the caller's cgroup", async () => {
     const group = plan({ path: `${tag}-rel` });
     const own = readFileSync("/proc/self/cgroup", "utf8");
     const memory = /:memory:(.*)\n/.exec(own)![1]!;
     expect(group.paths.memory).toEndWith(`${memory === "/" ? "" : memory}/${tag}-rel`);
     close(group.create(new HostState()));
     expect(there(group.paths)).toEqual(Object.values(group.paths));
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
   });
 
@@ -137,14 +139,14 @@ describe.skipIf(!v1)("v1", () => {
 });
 
 describe.skipIf(!root)("on any host", () => {
-  test("an id alone", () => {
+  test("an id alone", async () => {
     const spec: Spec = { ociVersion: "1.3.0" };
     const group = planCgroup({ spec, id: `${tag}-id`, layout: readLayout(), slots: new Slots() });
     close(group.create(new HostState()));
     try {
       expect(there(group.paths)).toEqual(Object.values(group.paths));
     } finally {
-      destroy(group.paths);
+      await destroy(group.paths);
     }
     expect(there(group.paths)).toEqual([]);
   });
@@ -188,7 +190,7 @@ describe.skipIf(!root)("on any host", () => {
     // Who failed takes nothing away that was there.
     const second = plan();
     failure(() => second.create(new HostState()));
-    second.undo();
+    await second.undo();
     expect(processes(first.paths)).toEqual([child.pid]);
     expect(there(first.paths)).toEqual(Object.values(first.paths));
     await child.end();
@@ -201,9 +203,9 @@ describe.skipIf(!root)("on any host", () => {
     expect(there(make().paths)).toEqual(Object.values(first.paths));
   });
 
-  test("a frozen cgroup, and one below a frozen one", () => {
+  test("a frozen cgroup, and one below a frozen one", async () => {
     const first = make();
-    freeze(first.paths);
+    await freeze(first.paths);
     expect(isFrozen(first.paths)).toBeTrue();
     expect(failure(() => make())).toStartWith("container's cgroup unexpectedly frozen");
     expect(there(first.paths)).toEqual(Object.values(first.paths));
@@ -214,16 +216,16 @@ describe.skipIf(!root)("on any host", () => {
     expect(isFrozen(first.paths)).toBeFalse();
     const below = make({ path: `/${tag}/below` });
     // What only stands still with the cgroup above is not paused itself.
-    freeze(first.paths);
+    await freeze(first.paths);
     expect(isFrozen(below.paths)).toBeFalse();
     thaw(first.paths);
-    destroy(below.paths);
+    await destroy(below.paths);
   });
 
   test("freezes, thaws, kills what is frozen", async () => {
     const group = make();
     const child = await inside(joined(group), "while :; do :; done");
-    freeze(group.paths);
+    await freeze(group.paths);
     const ticks = () => readFileSync(`/proc/${child.pid}/stat`, "utf8").split(" ")[13];
     const before = ticks();
     await Bun.sleep(50);
@@ -231,17 +233,17 @@ describe.skipIf(!root)("on any host", () => {
     thaw(group.paths);
     await Bun.sleep(50);
     expect(ticks()).not.toBe(before);
-    freeze(group.paths);
-    expect(killAll(group.paths)).toBeTrue();
+    await freeze(group.paths);
+    expect(await killAll(group.paths)).toBeTrue();
     expect(await child.child.exited).toBe(137);
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
-    expect(killAll(group.paths)).toBeFalse();
+    expect(await killAll(group.paths)).toBeFalse();
     expect(processes(group.paths)).toEqual([]);
     expect(isFrozen(group.paths)).toBeFalse();
     thaw(group.paths);
     expect(oomKills(group.paths)).toBe(0);
-    destroy(group.paths);
+    await destroy(group.paths);
   });
 
   test("all processes die, also those that keep forking", async () => {
@@ -249,7 +251,7 @@ describe.skipIf(!root)("on any host", () => {
     const child = await inside(joined(group), "while :; do sh -c 'sleep 60 & sleep 60' & sleep 0.001; done");
     for (let i = 0; i < 100 && processes(group.paths).length <= 5; i++) await Bun.sleep(50);
     expect(processes(group.paths).length).toBeGreaterThan(5);
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(await child.child.exited).toBe(137);
     expect(there(group.paths)).toEqual([]);
   });
@@ -263,7 +265,7 @@ describe.skipIf(!root)("on any host", () => {
     const main = group.paths.devices ?? group.paths[""]!;
     const child = await inside([join(main, "c/e/cgroup.procs")], "exec sleep 60");
     expect(processes(group.paths)).toEqual([child.pid]);
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(await child.child.exited).toBe(137);
     expect(there(group.paths)).toEqual([]);
   });
@@ -285,41 +287,47 @@ describe.skipIf(!root)("on any host", () => {
     expect(writeAll(procs, new TextEncoder().encode(String(child.pid)))).toBe(0);
     close(procs);
     expect(processes(group.paths)).toEqual([child.pid]);
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
   });
 
-  test("on failure only what was made is taken back", () => {
+  test("on failure only what was made is taken back", async () => {
     const main = (group: Cgroup) => group.paths.devices ?? group.paths[""]!;
     const wish = { path: `/${tag}/p/q/r`, resources: { cpu: { cpus: "9999" } } };
     if (host.mode !== "v2") expect(failure(() => make(wish))).toContain("linux.resources.cpu.cpus");
     expect(leftovers()).toEqual([]);
     const outer = make({ path: `/${tag}/p` });
     const group = make({ path: `/${tag}/p/q/r` });
-    group.undo();
-    group.undo();
+    await group.undo();
+    await group.undo();
     expect(existsSync(main(outer))).toBeTrue();
     expect(existsSync(`${main(outer)}/q`)).toBeFalse();
   });
 
-  test("names that are files of a cgroup, and the longest name", () => {
+  test("names that are files of a cgroup, and the longest name", async () => {
     const message = failure(() => make({ path: "/cgroup.procs" }));
     expect(message).toContain("not a directory");
     expect(statSync(`${(host.v2 ?? host.v1[0])!.mountPoint}/cgroup.procs`).isFile()).toBeTrue();
     const long = `${tag}-${"x".repeat(255 - tag.length - 1)}`;
     const group = make({ path: `/${long}` });
-    destroy(group.paths);
+    await destroy(group.paths);
     expect(there(group.paths)).toEqual([]);
   });
 
-  test("a cgroup that cannot be removed is named, with who is in it", () => {
+  test("a cgroup that cannot be removed is named, with who is in it", async () => {
     // This process cannot kill itself here: it leaves itself out.
     const dir = join((host.v2 ?? host.v1[0])!.mountPoint, `${tag}-self`);
     mkdirSync(dir);
     const back = join((host.v2 ?? host.v1[0])!.mountPoint, "cgroup.procs");
     writeFileSync(join(dir, "cgroup.procs"), String(process.pid));
     try {
-      const message = failure(() => removeAll({ devices: dir }, 50, () => killAll({ devices: dir })));
+      const removed = removeAll({ devices: dir }, 50, () => killAll({ devices: dir }));
+      const message = renderError(
+        await removed.then(
+          () => new Error("no failure"),
+          (error) => error,
+        ),
+      );
       expect(message).toStartWith(`rmdir ${dir}: device or resource busy`);
       expect(message).toContain(`processes are still in it: ${process.pid}`);
     } finally {

@@ -125,10 +125,10 @@ describe.skipIf(!present)("containers of runc", () => {
     );
     await startContainer(root, id);
     await untilExists(join(bundle, "rootfs/ready"));
-    killContainer(root, id, 0);
-    killContainer(root, id, abi.SIGUSR1);
+    await killContainer(root, id, 0);
+    await killContainer(root, id, abi.SIGUSR1);
     await untilExists(join(bundle, "rootfs/got"));
-    killContainer(root, id, abi.SIGTERM);
+    await killContainer(root, id, abi.SIGTERM);
     await until(id, "stopped");
     expect(loadState(root, id)).toMatchObject({ pid: 0, status: "stopped" });
     expect(await message(async () => killContainer(root, id, abi.SIGKILL))).toBe("container not running");
@@ -144,7 +144,7 @@ describe.skipIf(!present)("containers of runc", () => {
     await startContainer(root, id);
     for (let i = 0; readFileSync(procs, "utf8").trim().split("\n").length < 3 && i < 500; i++)
       await Bun.sleep(10);
-    killContainer(root, id, abi.SIGKILL);
+    await killContainer(root, id, abi.SIGKILL);
     await until(id, "stopped");
     for (let i = 0; readFileSync(procs, "utf8") !== "" && i < 500; i++) await Bun.sleep(10);
     expect(readFileSync(procs, "utf8")).toBe("");
@@ -213,7 +213,7 @@ describe.skipIf(!present)("containers of runc", () => {
       `cannot delete container ${id} that is not stopped: paused`,
     );
     // SIGTERM waits until it is thawed; SIGKILL thaws.
-    killContainer(root, id, abi.SIGKILL);
+    await killContainer(root, id, abi.SIGKILL);
     await until(id, "stopped");
     await deleteContainer(root, id, false);
     const other = create(SLEEP);

@@ -418,7 +418,7 @@ export class Tasks {
       const summary = readSummary(task.record.root, task.id);
       if (!summary.sharedPid) return;
       const { killAll } = await import("../../cgroup/live.ts");
-      killAll(summary.cgroupPaths);
+      await killAll(summary.cgroupPaths);
     } catch (error) {
       if (!(error instanceof BuncError) || error.fields.code !== "not-found")
         this.log.warn(renderError(error));
@@ -441,8 +441,8 @@ export class Tasks {
     const live = await import("../../cgroup/live.ts");
     try {
       const summary = readSummary(task.record.root, id);
-      if (all && live.killAll && signal === abi.SIGKILL) live.killAll(summary.cgroupPaths);
-      else signalContainer(summary, signal, live);
+      if (all && live.killAll && signal === abi.SIGKILL) await live.killAll(summary.cgroupPaths);
+      else await signalContainer(summary, signal, live);
     } catch (error) {
       if (
         error instanceof BuncError &&

@@ -112,7 +112,8 @@ buncDescribe("a shim that sleeps", () => {
     for (let round = 0; round < 10; round++) {
       await Promise.all(
         Array.from({ length: 10 }, async (_, i) => {
-          await shim.exec(`e${i}`, ["true"]);
+          // Every other one has a terminal.
+          await shim.exec(`e${i}`, ["true"], { terminal: i % 2 === 1 });
           await shim.begin(`e${i}`);
           await shim.wait(`e${i}`);
           await shim.delete(`e${i}`);

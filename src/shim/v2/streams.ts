@@ -39,7 +39,9 @@ export interface StreamsState {
 const READER_MILLISECONDS = 10_000;
 
 export class Streams {
-  /** What the process gets; -1 after `handOver`. */
+  /** With a terminal: the null device, until init has put the terminal there. */
+  private placeholder = -1;
+  /** What the process gets, or the relay; empty after `handOver`. */
   private readonly own: number[] = [];
   /** The other ends of fifos: as long as these are open, a client may go away and come back. */
   private readonly holds: number[] = [];
@@ -122,7 +124,8 @@ export class Streams {
 
   /** Descriptors for the process that is started; with a terminal they are replaced by it. */
   get stdio(): Stdio {
-    if (this.names.terminal) return [this.nothing(), this.nothing(), this.nothing()];
+    const { placeholder } = this;
+    if (this.names.terminal) return [placeholder, placeholder, placeholder];
     return this.own as unknown as Stdio;
   }
 
@@ -142,14 +145,23 @@ export class Streams {
       if (!received || received.fd < 0) {
         throw new BuncError("the process sent no terminal", { code: "internal" });
       }
-      const { TerminalRelay } = await import("./relay.ts");
-      const [input, output] = this.own as [number, number];
-      this.relay = new TerminalRelay(this.context.loop, received.fd, input, output);
-      this.own.length = 0;
-      return;
+      await this.takeMaster(received.fd);
     }
+    closeFd(this.placeholder);
+    this.placeholder = -1;
+    if (this.relay) return;
     for (const fd of this.own) closeFd(fd);
     this.own.length = 0;
+  }
+
+  /** Relays a terminal, whose master is this object's from now on. */
+  async takeMaster(master: number): Promise<void> {
+    if (this.console) for (const fd of this.console) closeFd(fd);
+    this.console = undefined;
+    const { TerminalRelay } = await import("./relay.ts");
+    const [input, output] = this.own as [number, number];
+    this.own.length = 0;
+    this.relay = new TerminalRelay(this.context.loop, master, input, output);
   }
 
   /** CloseIO: what has been written to stdin is still read, then it ends. */
@@ -175,7 +187,8 @@ export class Streams {
     if (this.console) for (const fd of this.console) closeFd(fd);
     this.console = undefined;
     this.closeInput();
-    for (const fd of [...this.own, ...this.holds]) closeFd(fd);
+    for (const fd of [...this.own, ...this.holds, this.placeholder]) closeFd(fd);
+    this.placeholder = -1;
     this.own.length = 0;
     this.holds.length = 0;
     this.logger?.stop();
@@ -184,7 +197,10 @@ export class Streams {
 
   private async openAll(): Promise<void> {
     const { names, own } = this;
-    if (names.terminal) this.console = socketPair();
+    if (names.terminal) {
+      this.console = socketPair();
+      this.placeholder = this.nothing();
+    }
     own.push(await this.openInput(names.stdin));
     const scheme = schemeOf(names.stdout) || schemeOf(names.stderr);
     const uri = schemeOf(names.stdout) ? names.stdout : names.stderr;

@@ -3,7 +3,7 @@
  * reported at once, each with its path; warnings apart. Nothing here looks at the host.
  */
 import { BuncError, type Problem } from "../errors.ts";
-import type { LinuxResources, Process, Spec } from "../oci/config.ts";
+import type { LinuxResources, Mount, Process, Spec } from "../oci/config.ts";
 import { parseJson, parseJsonRounded } from "../oci/json.ts";
 import { isOldVersion, normalise, normaliseProcess, normaliseResources } from "../oci/legacy.ts";
 import { joinPath, shown } from "../oci/path.ts";
@@ -74,6 +74,28 @@ export function validateProcess(text: string): Validated<Process> {
 /** Validates the `linux.resources` object alone, as for `update --resources FILE`. @throws BuncError as validateConfig */
 export function validateResources(text: string): Validated<LinuxResources> {
   return validate(RESOURCES, text);
+}
+
+/**
+ * Validates a list of mounts alone, as for `mounts add`, of the container that has this `linux`.
+ * @throws BuncError as validateConfig
+ */
+export function validateMounts(text: string, linux: Spec["linux"]): Validated<Mount[]> {
+  const mounts = parseJsonRounded(text);
+  if (!Array.isArray(mounts)) {
+    return { problems: [{ path: "", message: "mounts must be an array" }], warnings: [] };
+  }
+  const { uidMappings, gidMappings, namespaces } = linux ?? {};
+  const { value, problems, warnings } = validateConfig(
+    JSON.stringify({
+      ociVersion: "1.3.0",
+      process: { cwd: "/", args: ["none"], user: { uid: 0, gid: 0 } },
+      root: { path: "/" },
+      mounts,
+      linux: { uidMappings, gidMappings, namespaces },
+    }),
+  );
+  return value ? { value: value.mounts ?? [], problems, warnings } : { problems, warnings };
 }
 
 /** A document with more problems of shape is beyond further checks, each of which asks whether its part has one. */

@@ -71,6 +71,7 @@ const layer: ContainerLayer = {
     await oom();
     await stats({ version: 1, pids: { current: 1, limit: 0 } });
   },
+  changeMounts: (root, id, change) => record(undefined, "mounts", root, id, change),
   runtimeFeatures: () => record({ ociVersionMin: "1.0.0" }, "features"),
   updateContainer: (root, id, resources, { l3CacheSchema, memBwSchema } = {}) =>
     record(undefined, "update", root, id, resources, { l3CacheSchema, memBwSchema }),

@@ -235,6 +235,16 @@ SIGTERM is sent.`,
     },
     load: (): Promise<CommandModule> => import("./list.ts"),
   }),
+  mounts: () => ({
+    usage: "mount more in a running container, or unmount",
+    args: `add|remove ${CONTAINER_ID} <file>`,
+    count: [3, 3],
+    about: `The file is JSON: a list of mounts as in config.json. Of mounts to be removed only the
+destination counts. Neither config.json nor what other commands tell of the container
+changes. An extension of crun's.`,
+    flags: {},
+    load: (): Promise<CommandModule> => import("./mounts.ts"),
+  }),
   pause: () => ({
     usage: "make all processes of a container stand still",
     args: CONTAINER_ID,

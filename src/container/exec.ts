@@ -309,7 +309,7 @@ function unexpected(stage: number): BuncError {
 }
 
 /** The namespaces of a process that are not those of this one. */
-function namespacesOf(pid: number): LinuxNamespaceType[] {
+export function namespacesOf(pid: number): LinuxNamespaceType[] {
   return NAMESPACES.filter((type) => {
     const name = FILES[type];
     return link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`);

@@ -10,6 +10,7 @@ import type { CheckpointOptions } from "./checkpoint.ts";
 import type { WatchOptions } from "./events.ts";
 import type { ExecOptions } from "./exec.ts";
 import type { Stdio } from "./init-channel.ts";
+import type { MountsChange } from "./mounts.ts";
 import type { RestoreOptions } from "./restore.ts";
 
 /** Where messages go besides the final error: stderr, or the file of `--log`. Each call writes one entry. */
@@ -130,6 +131,8 @@ export interface ContainerLayer {
   containerStats(root: string, id: string): Result<CgroupStats>;
   /** Statistics again and again, and OOM events, until the container ends. */
   watchContainer(root: string, id: string, options: WatchOptions): Result<void>;
+  /** Mounts more in a running container, or takes mounts away; see mounts.ts. */
+  changeMounts(root: string, id: string, change: MountsChange, log: Log): Result<void>;
   loadState(root: string, id: string): Result<ContainerInfo>;
   /** Throws with errno ENOENT when `root` does not exist. */
   listContainers(root: string): Result<Listing>;

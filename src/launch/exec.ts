@@ -68,7 +68,7 @@ export class ExecProgram {
     compileAffinity(c, target.affinity?.final, "final");
     // Before anybody in the container can see it, and so that what is inherited stays out of reach.
     compileHiding(c);
-    this.compileSetns();
+    compileSetns(c, target.join);
     part.at("process");
     part.op(abi.SYS_umask, [0]);
     if (!c.settings.noNewKeyring) {
@@ -83,32 +83,31 @@ export class ExecProgram {
       about: "cannot open the root of the container",
     });
   }
+}
 
-  /**
-   * All namespaces at once, so that the mounts are the container's no later than its processes can see this one. A pid
-   * namespace is entered by a child.
-   */
-  private compileSetns(): void {
-    const { context: c, target } = this;
-    const { part } = c;
-    const init = c.fd(INIT_FD)!;
-    let flags = 0;
-    for (const type of target.join) flags |= cloneFlag(type);
-    part.at("namespaces", "linux.namespaces");
-    if (flags !== 0) {
-      part.op(abi.SYS_setns, [init, flags], {
-        about: `cannot join the container's namespaces (${target.join.join(", ")})`,
-        hint: "this needs CAP_SYS_ADMIN, or to be the user who made the container",
-      });
-    }
-    part.op(abi.SYS_close, [init]);
-    if (target.join.includes("pid")) {
-      part.op(abi.BUNC_OP_FORK, [0], { about: "cannot start a process in the container's pid namespace" });
-    }
-    if (target.join.includes("user")) {
-      part.op(abi.SYS_setresgid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
-      part.op(abi.SYS_setresuid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
-    }
+/**
+ * Joins a container's namespaces, all at once, so that the mounts are the container's no later than its processes can
+ * see this one. A pid namespace is entered by a child.
+ */
+export function compileSetns(c: Context, join: readonly LinuxNamespaceType[]): void {
+  const { part } = c;
+  const init = c.fd(INIT_FD)!;
+  let flags = 0;
+  for (const type of join) flags |= cloneFlag(type);
+  part.at("namespaces", "linux.namespaces");
+  if (flags !== 0) {
+    part.op(abi.SYS_setns, [init, flags], {
+      about: `cannot join the container's namespaces (${join.join(", ")})`,
+      hint: "this needs CAP_SYS_ADMIN, or to be the user who made the container",
+    });
+  }
+  part.op(abi.SYS_close, [init]);
+  if (join.includes("pid")) {
+    part.op(abi.BUNC_OP_FORK, [0], { about: "cannot start a process in the container's pid namespace" });
+  }
+  if (join.includes("user")) {
+    part.op(abi.SYS_setresgid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
+    part.op(abi.SYS_setresuid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
   }
 }
 

@@ -47,15 +47,17 @@ function mappingFd(index: number): string {
  * right to walk to them, and an idmapped mount can only be made by the parent. A parent without rights has nothing to
  * give: init, in its own mount namespace, then has more of them. A source in the rootfs may be an earlier mount of the
  * container, which only init sees; it is the parent's only where init lacks the right to map its ids.
+ *
+ * @param joined the process that mounts joins a container: it sees nothing of the host
  */
-export function planTrees(c: Context): void {
+export function planTrees(c: Context, joined = false): void {
   const mounts = c.spec.mounts ?? [];
   const user = c.namespace("user") !== undefined;
   for (let i = 0; i < mounts.length; i++) {
     const flags = parseMountOptions(mounts[i]!.options, mounts[i]!.type);
     if (!flags.bind || flags.remount) continue;
     const mapped = flags.idmap || mounts[i]!.uidMappings?.length;
-    if (!mapped && (!user || c.settings.rootless)) continue;
+    if (!joined && !mapped && (!user || c.settings.rootless)) continue;
     if (!(mapped && user) && sourceInside(c, mounts[i]!) !== undefined) {
       if (mapped) c.inherit({ name: mappingFd(i), from: { kind: "mapping", mount: i } });
       continue;

@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <asm/unistd.h>
@@ -66,7 +67,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	SYS(fsconfig) SYS(fsmount) SYS(fspick) SYS(mount_setattr) SYS(chroot) SYS(chdir) SYS(fchdir) SYS(getcwd)
 	SYS(mkdirat) SYS(mknodat) SYS(symlinkat) SYS(unlinkat) SYS(renameat) SYS(linkat) SYS(fchmod)
 	SYS(fchmodat) SYS(fchown) SYS(fchownat) SYS(newfstatat) SYS(statx) SYS(fstatfs) SYS(statfs)
-	SYS(readlinkat) SYS(getdents64) SYS(ftruncate) SYS(flock) SYS(faccessat2) SYS(utimensat)
+	SYS(readlinkat) SYS(getdents64) SYS(ftruncate) SYS(fallocate) SYS(flock) SYS(faccessat2) SYS(utimensat)
 	SYS(unshare) SYS(setns) SYS(clone3) SYS(exit_group) SYS(wait4) SYS(waitid) SYS(kill)
 	SYS(pidfd_open) SYS(pidfd_send_signal) SYS(pidfd_getfd) SYS(getpid) SYS(getppid) SYS(getpgid) SYS(gettid)
 	SYS(setresuid) SYS(setresgid) SYS(setgroups) SYS(umask) SYS(prctl) SYS(capget) SYS(capset)
@@ -141,7 +142,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	N(RLIMIT_CPU) N(RLIMIT_DATA) N(RLIMIT_FSIZE) N(RLIMIT_LOCKS) N(RLIMIT_MEMLOCK)
 	N(RLIMIT_MSGQUEUE) N(RLIMIT_NICE) N(RLIMIT_NOFILE) N(RLIMIT_NPROC) N(RLIMIT_RSS)
 	N(RLIMIT_RTPRIO) N(RLIMIT_RTTIME) N(RLIMIT_SIGPENDING) N(RLIMIT_STACK) N(MFD_CLOEXEC) N(MFD_ALLOW_SEALING) N(BUNC_MAGIC)
-	N(BUNC_MAX_PART) N(BUNC_SLOTS) N(BUNC_NO_SLOT) N(BUNC_PART_TRACE) N(BUNC_ARG_IMM)
+	N(BUNC_MAX_PART) N(BUNC_SLOTS) N(BUNC_NO_SLOT) N(BUNC_PART_TRACE) N(BUNC_TIMES) N(CLOCK_MONOTONIC) N(BUNC_ARG_IMM)
 	N(BUNC_ARG_DATA) N(BUNC_ARG_SLOT) N(BUNC_ERR_NONE) N(BUNC_ERR_ANY) N(BUNC_OP_FIRST)
 	N(BUNC_OP_PART) N(BUNC_OP_REPORT) N(BUNC_OP_MKPATH) N(BUNC_OP_SENDFD) N(BUNC_OP_HOOK)
 	N(BUNC_OP_LOOKPATH) N(BUNC_OP_HOME) N(BUNC_OP_COPYUP) N(BUNC_OP_EXPECT) N(BUNC_OP_PATCH)
@@ -184,6 +185,12 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(bunc_part, flags)
 	OFF(bunc_part, fail_at)
 	OFF(bunc_part, fail_errno)
+	OFF(bunc_part, trace_fd)
+	OFF(bunc_part, trace_end)
+	SIZE(bunc_time)
+	OFF(bunc_time, start)
+	OFF(bunc_time, end)
+	OFF(bunc_time, result)
 	SIZE(bunc_op)
 	OFF(bunc_op, code)
 	OFF(bunc_op, tags)
@@ -233,6 +240,8 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(bunc_state, index)
 	OFF(bunc_state, step)
 	OFF(bunc_state, text_size)
+	OFF(bunc_state, times)
+	OFF(bunc_state, ntimes)
 	OFF(bunc_state, text)
 	SIZE(bunc_spawn)
 	OFF(bunc_spawn, flags)

@@ -25,10 +25,22 @@ struct bunc_part {
 	uint32_t flags;	     /* BUNC_PART_* */
 	uint32_t fail_at;    /* test builds: index of the operation that fails, plus one; 0 for none */
 	uint32_t fail_errno; /* test builds: with this errno */
+	int32_t trace_fd;    /* with BUNC_PART_TRACE, in init: an array of struct bunc_time to map shared */
+	uint32_t trace_end;  /* with BUNC_PART_TRACE: operations from this index on are not timed */
 	uint32_t reserved;
 };
 
-#define BUNC_PART_TRACE 1u /* keep the time of each operation (nanoseconds, CLOCK_MONOTONIC) */
+#define BUNC_PART_TRACE 1u /* keep the time of each operation (struct bunc_time) */
+
+/* When an operation ran: nanoseconds of CLOCK_MONOTONIC, as its time namespace has it. By index in the
+ * program. */
+struct bunc_time {
+	uint64_t start; /* 0: it did not run */
+	uint64_t end;	/* 0: it has not ended, or was an execve */
+	int64_t result;
+};
+
+#define BUNC_TIMES 8192 /* as many operations have a time; the others go without */
 
 /* How an argument is to be read: four bits each, the first argument in the lowest. */
 #define BUNC_ARG_IMM 0u	 /* as it stands */
@@ -182,6 +194,9 @@ struct bunc_state {
 	uint32_t index;	  /* its index in the program */
 	uint32_t step;	  /* which call of a composite failed (system call number), and at which item << 16 */
 	uint32_t text_size;
+	uint64_t times;	 /* address of an array of struct bunc_time; 0: nothing is timed */
+	uint32_t ntimes; /* its length */
+	uint32_t spare;
 	char text[BUNC_TEXT_MAX];
 };
 

@@ -92,6 +92,19 @@ static uint8_t *read_part(struct bunc_state *state)
 	return base;
 }
 
+/* Shared with whoever asked for a trace, who can read it whatever becomes of init. Without it nothing is
+ * timed. */
+static void map_times(struct bunc_state *state, int fd)
+{
+	long at = sys6(__NR_mmap, 0, BUNC_TIMES * sizeof(struct bunc_time), PROT_READ | PROT_WRITE,
+		       MAP_SHARED, fd, 0);
+	sys1(__NR_close, fd);
+	if (at < 0 && at > -4096)
+		return;
+	state->times = (uint64_t)at;
+	state->ntimes = BUNC_TIMES;
+}
+
 _Noreturn __attribute__((used)) void bunc_init_main(long *stack)
 {
 	static struct bunc_state state;
@@ -103,6 +116,9 @@ _Noreturn __attribute__((used)) void bunc_init_main(long *stack)
 	state.sync_fd = state.error_fd = fd;
 	for (;;) {
 		uint8_t *base = read_part(&state);
+		const struct bunc_part *part = (struct bunc_part *)base;
+		if (part->flags & BUNC_PART_TRACE && !state.times)
+			map_times(&state, part->trace_fd);
 		switch (bunc_execute(base, &state)) {
 		case BUNC_NEXT_PART:
 			sys2(__NR_munmap, base, ((struct bunc_part *)base)->size);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <time.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <linux/prctl.h>
@@ -348,6 +349,21 @@ void bunc_read_fs_log(struct bunc_state *state, int fd)
 	}
 }
 
+/* Where the time of this operation is kept; 0 for those that are not timed. */
+static struct bunc_time *time_of(const struct bunc_part *part, const struct bunc_state *state, uint32_t index)
+{
+	if (!(part->flags & BUNC_PART_TRACE) || index >= part->trace_end || index >= state->ntimes)
+		return 0;
+	return (struct bunc_time *)(uintptr_t)state->times + index;
+}
+
+static uint64_t clock_now(void)
+{
+	struct timespec now = {0, 0};
+	sys2(__NR_clock_gettime, CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static int tolerated(uint8_t spec, long error)
 {
 	return spec == BUNC_ERR_ANY || (spec != BUNC_ERR_NONE && spec == error);
@@ -366,8 +382,11 @@ enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state)
 				   ? (uint64_t)state->slots[op->args[k]]
 				   : op->args[k];
 		long r;
+		struct bunc_time *time = time_of(part, state, index);
 		state->text_size = 0;
 		state->step = 0;
+		if (time)
+			time->start = clock_now();
 #ifdef BUNC_FAULTS
 		if (part->fail_at == index + 1)
 			r = -(long)part->fail_errno;
@@ -380,6 +399,10 @@ enum bunc_outcome bunc_execute(uint8_t *base, struct bunc_state *state)
 				r = sys6(op->code, (long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4],
 					 (long)a[5]);
 			while (r == -EINTR);
+		if (time) {
+			time->result = r;
+			time->end = clock_now();
+		}
 		if (op->slot != BUNC_NO_SLOT)
 			state->slots[op->slot] = r;
 		if (r >= 0 || r < -4095) {

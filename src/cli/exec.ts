@@ -3,7 +3,7 @@ import { type ExecOptions, execContainer } from "../container/exec.ts";
 import type { ExecChanges } from "../container/exec-process.ts";
 import { BuncError } from "../errors.ts";
 import { absolutePath } from "./go.ts";
-import { containerId } from "./launch-options.ts";
+import { containerId, maybeTraced } from "./launch-options.ts";
 import type { CommandContext } from "./types.ts";
 
 export const containers = { execContainer };
@@ -14,10 +14,9 @@ const OWN_FAILURE = 255;
 
 export async function command(context: Context): Promise<number> {
   try {
-    return await context.containers.execContainer({
-      ...execOptions(context),
-      detach: context.flags.detach,
-    });
+    return await maybeTraced("exec", context, () =>
+      context.containers.execContainer({ ...execOptions(context), detach: context.flags.detach }),
+    );
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
     throw new BuncError(`exec failed: ${error.message}`, { ...error.fields, exitCode: OWN_FAILURE });

@@ -4,6 +4,7 @@
  */
 import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
 import { readLayout } from "../cgroup/layout.ts";
+import { callersNofile } from "../container/host-facts.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
@@ -103,6 +104,7 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
     seccomp: await seccompFilter(spec),
     setgroups: sys(abi.SYS_geteuid) === 0,
     enterCgroup: (part) => group.compileEnter(part),
+    nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
     innerPid: 1,
     hookEnv: HOOK_ENV,
     ...(spec.linux?.netDevices ? { netDevices: new NetDeviceProgram(wantedNetDevices(spec)) } : {}),

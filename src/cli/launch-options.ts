@@ -72,6 +72,17 @@ function prefixed(prefix: string, error: unknown): never {
   throw error;
 }
 
+/** Runs the body of a command, with a trace if --trace asks for one. */
+export function maybeTraced<T>(
+  name: string,
+  { args, flags, log }: { args: readonly string[]; flags: { trace: string }; log: Log },
+  body: () => T | Promise<T>,
+): T | Promise<T> {
+  if (!flags.trace) return body();
+  const traced = { file: flags.trace, title: `${name} ${args[0] ?? ""}`.trimEnd(), log };
+  return import("./trace.ts").then((module) => module.traced(traced, body));
+}
+
 /** Runs what needs rights on a container's cgroups; that they may be missing is said before the error. */
 export async function warnOfCgroups<T>(command: string, log: Log, body: () => T | Promise<T>): Promise<T> {
   try {

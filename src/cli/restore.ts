@@ -1,7 +1,7 @@
 /** `restore`: make a container again from the files of `checkpoint`, and wait for its end unless detached. */
 import { type RestoreOptions, restoreContainer } from "../container/restore.ts";
 import { criuOptions } from "./criu-options.ts";
-import { launchOptions } from "./launch-options.ts";
+import { launchOptions, maybeTraced } from "./launch-options.ts";
 import type { CommandContext } from "./types.ts";
 
 export const containers = { restoreContainer };
@@ -17,5 +17,7 @@ export async function command(context: CommandContext<"restore", "restoreContain
   };
   if (flags["lsm-profile"]) options.lsmProfile = flags["lsm-profile"];
   if (flags["lsm-mount-context"]) options.lsmMountContext = flags["lsm-mount-context"];
-  return context.containers.restoreContainer({ ...options, noSubreaper: flags["no-subreaper"] });
+  return maybeTraced("restore", context, () =>
+    context.containers.restoreContainer({ ...options, noSubreaper: flags["no-subreaper"] }),
+  );
 }

@@ -43,6 +43,11 @@ const BUNDLE = {
   usage: "directory of the bundle (default: the current directory)",
 } as const;
 
+const TRACE = {
+  kind: "string",
+  usage: "write where the time went: Chrome trace JSON, a picture (.svg), or a table on stderr (-)",
+} as const;
+
 /** What `create` and `run` have in common. */
 const LAUNCH_FLAGS = {
   bundle: BUNDLE,
@@ -66,6 +71,7 @@ const LAUNCH_FLAGS = {
     default: 0,
     usage: "pass this many more descriptors to the program, after stdio and $LISTEN_FDS",
   },
+  trace: TRACE,
 } as const satisfies FlagSpecs;
 
 /** What `checkpoint` and `restore` have in common. */
@@ -189,6 +195,7 @@ below, or, with --process, that of a file. What fails before the command runs en
         usage: "run in an existing cgroup below the container's: [controller,...:]path",
       },
       "ignore-paused": { kind: "bool", usage: "allow it in a paused container" },
+      trace: TRACE,
     },
     flagsFirst: true,
     load: (): Promise<CommandModule> => import("./exec.ts"),
@@ -285,6 +292,7 @@ Without --detach it stays until the container ends, as "run" does.`,
       "no-subreaper": { kind: "bool", usage: "do not adopt and reap the container's orphans" },
       "lsm-profile": { kind: "string", usage: "profile of the security module, as TYPE:NAME" },
       "lsm-mount-context": { kind: "string", usage: "SELinux context of the mounts" },
+      trace: TRACE,
     },
     load: (): Promise<CommandModule> => import("./restore.ts"),
   }),
@@ -324,7 +332,7 @@ process.args. A file that is already there is not overwritten.`,
     usage: "run the program of a created container",
     args: CONTAINER_ID,
     count: [1, 1],
-    flags: {},
+    flags: { trace: TRACE },
     load: (): Promise<CommandModule> => import("./start.ts"),
   }),
   state: () => ({

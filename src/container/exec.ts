@@ -11,6 +11,7 @@ import { pathError, writeAtomic } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
+import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
@@ -66,6 +67,7 @@ export interface Console {
  */
 export async function startExec(options: ExecOptions, console: Console = {}): Promise<Started> {
   const { root, id } = options;
+  tracer?.step("read the state of the container");
   const summary = readSummary(root, id);
   checkStatus(summary, statePath(root, id), options.ignorePaused);
   const container = openProcess(summary);
@@ -106,6 +108,7 @@ export async function execContainer(options: ExecOptions & { detach: boolean }):
   try {
     writePidFile(options.pidFile, process);
     if (!signals) return 0;
+    tracer?.step("wait for the program's end");
     const exit = supervise(process.pidfd, signals, relay, undefined);
     return exit.signal ? 128 + exit.signal : exit.code;
   } finally {
@@ -124,7 +127,9 @@ class Exec {
 
   async start(): Promise<Started> {
     const { options, summary, console } = this;
+    tracer?.step("read and check the bundle");
     const { spec } = loadBundle(summary.bundle, bundleIo);
+    tracer?.step("compile the program");
     const wanted = options.process;
     const process =
       "file" in wanted
@@ -203,6 +208,10 @@ class Exec {
     preserve: number,
     cgroups: Readonly<Record<string, string>>,
   ): Promise<Init> {
+    if (tracer) {
+      tracer.program({ fds: program.fds, firstFd: program.firstFd, spec, joined: this.summary.pid });
+      tracer.step("open what bunc-init inherits");
+    }
     const opened = await openInheritedFds(program.fds, {
       spec,
       options: this.launchOptions(),
@@ -212,6 +221,7 @@ class Exec {
       euid: sys(abi.SYS_geteuid),
     });
     const cgroup = openUnified(cgroups, this.summary.rootlessCgroups);
+    tracer?.step("start bunc-init");
     try {
       return Init.spawn({
         flags: 0,
@@ -228,8 +238,10 @@ class Exec {
   }
 
   private async follow(init: Init, program: ExecProgram, spec: Spec): Promise<void> {
+    tracer?.step("compile and send the program");
     for (const { part, stage } of program.parts()) {
       init.send(part);
+      tracer?.step(stage === Stage.none ? "compile and send the program" : "wait for bunc-init");
       if (stage === Stage.none) continue;
       if (servesOthers()) await init.told();
       const event = init.next();

@@ -9,6 +9,7 @@ import { faultOf } from "../linux/faults.ts";
 import { pathError, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, killChild, ownChildren, waitChild } from "../linux/process.ts";
+import { tracer } from "../linux/trace.ts";
 import { waitReady } from "../linux/wait.ts";
 
 const SPAWN = bunc_spawn_;
@@ -49,6 +50,7 @@ export class Init {
   private sock = -1;
   private readonly ops: Op[] = [];
   private pending = new Uint8Array(0);
+  private readonly trace = tracer?.init();
 
   /**
    * Starts init, in the namespaces of `flags`. It reads its program from the socket.
@@ -69,6 +71,7 @@ export class Init {
     init.sock = pair[0]!;
     const request = new DataView(new ArrayBuffer(sizeof_.bunc_spawn));
     const fds = [pair[1]!, ...options.fds];
+    if (init.trace) fds.push(init.trace.fd);
     request.setUint32(SPAWN.flags, options.flags, true);
     request.setInt32(SPAWN.cgroup, options.cgroup ?? -1, true);
     if (options.cgroup !== undefined) request.setUint32(SPAWN.flags + 4, INTO_CGROUP_HIGH, true);
@@ -91,6 +94,7 @@ export class Init {
     }
     init.pid = request.getInt32(SPAWN.pid, true);
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
+    init.trace?.born(init.pid, options.firstFd + fds.length - 1);
     ownChildren.add(init.pid);
     return init;
   }
@@ -103,7 +107,8 @@ export class Init {
   send(part: Part): void {
     const first = this.ops.length;
     for (const op of part.ops) this.ops.push(op);
-    const bytes = encodePart(part.ops, { first, fault: faultOf("init", first, part.ops) });
+    const trace = this.trace?.sent(part.ops, first);
+    const bytes = encodePart(part.ops, { first, fault: faultOf("init", first, part.ops), trace });
     const sent = writeAll(this.sock, bytes);
     if (sent === 0 || sent === -abi.EPIPE) return;
     throw new BuncError(`cannot send its program to the container's init: write: ${errnoText(-sent)}`, {
@@ -130,7 +135,10 @@ export class Init {
    */
   next(): InitEvent | undefined {
     const header = sizeof_.bunc_event;
-    if (!this.fill(header)) return undefined;
+    if (!this.fill(header)) {
+      this.trace?.ended();
+      return undefined;
+    }
     const view = new DataView(this.pending.buffer, this.pending.byteOffset);
     const event = {
       kind: view.getUint32(EVENT.kind, true),
@@ -151,6 +159,7 @@ export class Init {
   }
 
   private failure(index: number, errno: number, text: Uint8Array, step: number): BuncError {
+    this.trace?.failed(index, errno);
     const op = this.ops[index];
     if (!op)
       return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });

@@ -7,13 +7,13 @@ import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
-import { encodePart } from "../launch/encode.ts";
 import { Part } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, startTime, waitChild } from "../linux/process.ts";
-import { HostState } from "../linux/run-part.ts";
+import { preparePart } from "../linux/run-part.ts";
+import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
 import { buildState, startOps } from "./build-state.ts";
@@ -61,12 +61,15 @@ export class Launcher {
 
   /** Reads and checks the bundle, claims the id and compiles what comes before init runs. */
   static async prepare(options: LaunchOptions, mode: LaunchMode): Promise<Launcher> {
+    tracer?.step("read and check the bundle");
     const bundle = loadBundle(options.bundle, bundleIo);
     const log = options.log;
     for (const { path, message } of bundle.warnings) log.warn(path ? `${path}: ${message}` : message);
     checkTerminal(bundle.spec, options, mode);
+    tracer?.step("make the state directory");
     const dir = createStateDir(options.root, options.id);
     try {
+      tracer?.step("prepare what the bundle and the caller ask for");
       const extras = await loadExtras(bundle.spec, options, dir.path);
       return new Launcher(options, mode, bundle.spec, bundle.spec.root.path, dir, extras);
     } catch (error) {
@@ -123,16 +126,25 @@ export class Launcher {
   }
 
   private async bringUp(): Promise<void> {
+    tracer?.step("write the first state.json");
     if (this.mode.waitForStart) this.makeFifo();
     this.claimState();
+    tracer?.step("make the cgroups", "linux.cgroupsPath");
     this.cgroup.create();
+    tracer?.step("compile the program's first parts");
     this.settings.enterCgroup = this.cgroup.enter;
     if (this.options.systemdCgroup) this.settings.cgroupPaths = this.cgroup.paths;
     this.launch = new Launch(this.spec, this.settings, this.host);
     const { plan } = this.launch;
+    if (tracer) {
+      tracer.program({ fds: plan.fds, firstFd: plan.firstFd, spec: this.spec });
+      if (this.mode.waitForStart) tracer.keepIn(this.dir.path);
+      tracer.step("open what bunc-init inherits");
+    }
     const opened =
       plan.fds.length > 1 ? await openInheritedFds(plan.fds, this.sources()) : { fds: [], owned: [] };
     try {
+      tracer?.step("start bunc-init", "linux.namespaces");
       const pidns = plan.birth.pidns;
       const pidnsAt = plan.fds.findIndex((fd) => fd.name === pidns) - 1;
       this.init = Init.spawn({
@@ -151,6 +163,7 @@ export class Launcher {
     const { init } = this;
     this.milestone(`nsexec container setup: init is process ${init.pid}`);
     this.cgroup.adopt(init.pid);
+    tracer?.step("send the program's first parts");
     for (const { part, stage } of plan.first) {
       init.send(part);
       if (stage !== Stage.user) continue;
@@ -165,6 +178,7 @@ export class Launcher {
       this.expect(Stage.namespaces);
       this.settings.innerPid = innerPid(init.pid);
     }
+    tracer?.step("compile the program");
     // Compiled while init makes its namespaces.
     const first = rest.next().value!;
     if (ownPids) {
@@ -172,7 +186,10 @@ export class Launcher {
       this.expect(Stage.namespaces);
     }
     this.milestone("child process in init(): it has its namespaces");
-    this.extras.moveDevices?.(init.pid);
+    if (this.extras.moveDevices) {
+      tracer?.step("move the network devices", "linux.netDevices");
+      this.extras.moveDevices(init.pid);
+    }
     await this.sendParts(first, rest);
   }
 
@@ -181,10 +198,12 @@ export class Launcher {
     const init = this.init!;
     let limited = false;
     const limit = () => {
+      tracer?.step("set the limits", "linux.resources");
       if (!limited) this.cgroup.limit();
       limited = true;
     };
     for (let sent = first; ; ) {
+      tracer?.step("compile and send the program");
       init.send(sent.part);
       if (sent.stage === Stage.last) {
         // The whole state takes longer to make than init takes to get to the program.
@@ -206,6 +225,7 @@ export class Launcher {
       sent = next;
     }
     if (servesOthers()) await init.told();
+    tracer?.step("wait for bunc-init");
     if (this.mode.waitForStart) {
       this.expect(Stage.created);
       init.close();
@@ -224,6 +244,7 @@ export class Launcher {
   }
 
   private expect(stage?: number): { event: number; value: number } {
+    tracer?.step("wait for bunc-init");
     const event = this.init!.next();
     if (!event) throw this.deathError();
     if (stage !== undefined && event.event !== stage) {
@@ -262,12 +283,14 @@ export class Launcher {
   }
 
   private async giveIds(): Promise<void> {
+    tracer?.step("map the ids", "linux.uidMappings");
     const { writeIdMaps } = await import("./ids.ts");
     writeIdMaps(this.init!.pid, this.spec.linux!, this.euid);
   }
 
   /** prestart and createRuntime hooks: in the runtime's namespaces, while init waits before its change of root. */
   private async runRuntimeHooks(): Promise<void> {
+    tracer?.step("run the hooks", "hooks");
     const { runHooks } = await import("./hooks.ts");
     const { prestart, createRuntime } = this.spec.hooks ?? {};
     const state = this.hookState("creating");
@@ -287,6 +310,7 @@ export class Launcher {
   }
 
   private async sendListener(number: number): Promise<void> {
+    tracer?.step("pass on the seccomp listener", "linux.seccomp.listenerPath");
     const { sendSeccompListener } = await import("./seccomp-listener.ts");
     sendSeccompListener(this.spec.linux!.seccomp!, this.init!, number, this.hookState("creating"));
   }
@@ -307,6 +331,7 @@ export class Launcher {
 
   /** Writes the whole state.json, when init is there. `run` leaves it out for a program that has ended already. */
   saveState(ops: ReturnType<typeof startOps> = []): void {
+    tracer?.step("write the whole state.json");
     this.state ??= buildState(this.spec, {
       id: this.options.id,
       bundle: this.options.bundle,
@@ -332,12 +357,14 @@ export class Launcher {
   writePidFile(): void {
     const path = this.options.pidFile;
     if (!path) return;
+    tracer?.step("write the pid file");
     const result = writeAtomic(path, String(this.init!.pid), 0o666);
     if (result < 0) throw pathError("open", path, result);
   }
 
   /** Takes back everything: processes, cgroups, the state directory. What cannot be undone is only warned about. */
   async undo(): Promise<void> {
+    tracer?.step("take everything back");
     this.init?.kill();
     await this.cgroup.undo();
     await this.runPoststop();
@@ -349,6 +376,7 @@ export class Launcher {
    * answer executes it and says whether that was all; if not, `remove` does the rest.
    */
   prepareRemoval(): () => boolean {
+    tracer?.step("prepare the removal");
     if (this.spec.hooks?.poststop?.length || this.extras.notifySocket || this.extras.systemd)
       return () => false;
     const part = new Part().at("state");
@@ -363,13 +391,13 @@ export class Launcher {
     }
     part.op(abi.SYS_unlinkat, [this.dir.fd, "state.json", 0]);
     part.op(abi.SYS_unlinkat, [abi.AT_FDCWD, this.dir.path, abi.AT_REMOVEDIR]);
-    const bytes = encodePart(part.ops, { first: 0 });
-    const state = new HostState().bytes;
-    return () => sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state) === 0;
+    const run = preparePart(part);
+    return () => run() === 0;
   }
 
   /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
   async remove(): Promise<void> {
+    tracer?.step("remove the container");
     await this.dir.lock();
     // Somebody else has deleted it meanwhile.
     if (!this.dir.isCurrent()) return;

@@ -11,8 +11,8 @@ import { listDirectory, type StateDir } from "./store.ts";
 
 const STATE = "state.json";
 
-/** Files by name; "checkpoint" marks a container that runc has restored. */
-const FILES = new Set([".state.json", "exec.fifo", "checkpoint"]);
+/** Files by name; "checkpoint" marks a container that runc has restored, "trace" is that of `create --trace`. */
+const FILES = new Set([".state.json", "exec.fifo", "checkpoint", "trace"]);
 
 /** Temporary files of runc begin so: of its state, and of its own executable. */
 const TEMPORARY = ["state-", "runc."];

@@ -4,6 +4,7 @@ import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
+import { tracer } from "../linux/trace.ts";
 import { poll } from "../linux/wait.ts";
 import { Launcher } from "./launcher.ts";
 import type { NotifySocket } from "./notify.ts";
@@ -68,12 +69,14 @@ async function foreground(
   if (options.keep || !poll([launcher.init!.pidfd], SHORT_MILLISECONDS)[0]) launcher.saveState();
   try {
     const watched = notify?.watch(process.pid, (error) => options.log.error(renderError(error)));
+    tracer?.step("wait for the program's end");
     exit = supervise(launcher.init!.pidfd, signals, relay, watched);
     // What the container said just before its end.
     watched?.handle();
   } finally {
     relay?.close();
   }
+  tracer?.step("remove the container");
   if (!options.keep && !removeAll()) await launcher.remove();
   notify?.close();
   return exit.signal ? 128 + exit.signal : exit.code;
@@ -114,6 +117,7 @@ async function openRelay(console: number): Promise<TerminalRelay> {
 async function runPoststart(launcher: Launcher): Promise<void> {
   const hooks = launcher.spec.hooks?.poststart;
   if (!hooks?.length) return;
+  tracer?.step("run the hooks", "hooks.poststart");
   const { runHooks } = await import("./hooks.ts");
   await runHooks("poststart", hooks, launcher.hookState("running"));
 }

@@ -14,6 +14,7 @@ import { abi, bunc_event_, sizeof_ } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
+import { tracer } from "../linux/trace.ts";
 import { waitReady } from "../linux/wait.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { signalContainer } from "./kill.ts";
@@ -32,6 +33,7 @@ const STOP_MILLISECONDS = 10_000;
  * executed or a hook fails, and then the container is stopped
  */
 export async function startContainer(root: string, id: string, cgroups: CgroupOps = live): Promise<void> {
+  tracer?.step("read the state of the container");
   const dir = openStateDir(root, id);
   let notify: NotifySocket | undefined;
   try {
@@ -96,7 +98,11 @@ export async function releaseInit(summary: Summary, fifo: string): Promise<void>
   const init = openProcess(summary);
   if (init < 0) throw init === -abi.ESRCH ? dead() : pathError("pidfd_open", String(summary.pid), init);
   try {
-    await follow(init, fifo, summary.own?.startOps ?? []);
+    const ops = summary.own?.startOps ?? [];
+    const trace = tracer?.resumed(summary.pid, fifo.slice(0, fifo.lastIndexOf("/")), ops);
+    tracer?.step("let bunc-init go on, until the program runs");
+    await follow(init, fifo, ops);
+    trace?.ended();
   } finally {
     closeFd(init);
   }
@@ -224,6 +230,7 @@ function asOp(op: Omit<StartOp, "index">): Op {
  */
 export async function runPoststart(summary: Summary, cgroups: CgroupOps = live): Promise<void> {
   if (summary.poststart.length === 0) return;
+  tracer?.step("run the hooks", "hooks.poststart");
   const { hookStateJson } = await import("./hook-state.ts");
   const { fromLibcontainer, runHooks } = await import("./hooks.ts");
   const { id, pid, bundle, annotations } = summary;

@@ -240,7 +240,7 @@ function compileWait(c: Context): void {
 }
 
 /** Whether a profile surely lets a call through, whatever its arguments are. */
-function allows({ defaultAction, syscalls = [] }: LinuxSeccomp, call: string): boolean {
+export function allows({ defaultAction, syscalls = [] }: LinuxSeccomp, call: string): boolean {
   const passes = (action: string) => action === "SCMP_ACT_ALLOW" || action === "SCMP_ACT_LOG";
   let allowed = passes(defaultAction);
   for (const { names, action, args } of syscalls) {

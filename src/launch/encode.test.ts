@@ -228,8 +228,8 @@ describe("a part", () => {
     const part = new Part();
     part.op(abi.SYS_getpid, []);
     const fault = { index: 3, errno: abi.EIO };
-    const decoded = decodePart(encodePart(part.ops, { first: 3, flags: abi.BUNC_PART_TRACE, fault }));
-    expect(decoded.flags).toBe(abi.BUNC_PART_TRACE);
+    const decoded = decodePart(encodePart(part.ops, { first: 3, trace: { fd: 7, end: 9 }, fault }));
+    expect([decoded.flags, decoded.traceFd, decoded.traceEnd]).toEqual([abi.BUNC_PART_TRACE, 7, 9]);
     // Plus one, so that 0 means none.
     expect([decoded.failAt, decoded.failErrno]).toEqual([4, abi.EIO]);
   });

@@ -3,6 +3,7 @@
  * the offsets that the C compiler gave.
  */
 import { abi, bunc_op_ as OP, bunc_part_ as PART, sizeof_ } from "../linux/abi.gen.ts";
+import type { PartTrace } from "../linux/trace.ts";
 import { type Arg, type DataArg, Field, type Op, Slot, Struct } from "./program.ts";
 
 const PART_SIZE = sizeof_.bunc_part;
@@ -15,9 +16,10 @@ const PADDING_WORD = 8;
 export interface PartOptions {
   /** Index of its first operation in the whole program. */
   first: number;
-  flags?: number;
   /** Fault injection (test builds): the operation with this index fails with this errno. */
   fault?: { index: number; errno: number } | undefined;
+  /** The operations are timed, those from the index `end` on excepted; `fd`: init's memory for the times. */
+  trace?: PartTrace | undefined;
 }
 
 const encoder = new TextEncoder();
@@ -97,7 +99,11 @@ export function encodePart(ops: readonly Op[], options: PartOptions): Uint8Array
   view.setUint32(PART.nrelocs, data.relocs.length, true);
   view.setUint32(PART.data_size, data.size, true);
   view.setUint32(PART.first, options.first, true);
-  view.setUint32(PART.flags, options.flags ?? 0, true);
+  if (options.trace) {
+    view.setUint32(PART.flags, abi.BUNC_PART_TRACE, true);
+    view.setInt32(PART.trace_fd, options.trace.fd, true);
+    view.setUint32(PART.trace_end, options.trace.end, true);
+  }
   if (options.fault) {
     view.setUint32(PART.fail_at, options.fault.index + 1, true);
     view.setUint32(PART.fail_errno, options.fault.errno, true);

@@ -94,6 +94,43 @@ export function explainProgram(program: LaunchProgram): ExplainedPart[] {
   return explained;
 }
 
+/** Explains operations of one side; the first of them has the index `first` in the whole program. */
+export function explainOps(
+  ops: readonly Op[],
+  side: Side,
+  first = 0,
+  fds: readonly InheritedFd[] = [],
+  firstFd = 3,
+): ExplainedOp[] {
+  const names = new Names(fds, firstFd);
+  return ops.map((op, i) => explainOp(op, first + i, side, names));
+}
+
+/** A foreign call of src/linux/lib.ts in words: a system call as an operation has it, or one of libbunc's own. */
+export function explainCall(call: number, args: readonly Arg[]): { name: string; text: string } {
+  const own = LIBRARY_CALLS[call];
+  if (own) return { name: own(args)[0], text: own(args)[1] };
+  const op: Op = { call, args, options: {}, phase: "process", path: "" };
+  const told = explainOp(op, 0, "parent", new Names());
+  return { name: told.call, text: told.text };
+}
+
+/** Calls that are several system calls: their name, and what they do. */
+const LIBRARY_CALLS: Readonly<Record<number, (args: readonly Arg[]) => readonly [string, string]>> = {
+  [abi.BUNC_CALL_RUN]: () => ["run", "execute a part of a program here"],
+  [abi.BUNC_CALL_SPAWN]: () => ["clone3", "clone3, execveat(bunc-init, sealed memfd)"],
+  [abi.BUNC_CALL_READ_FILE]: ([dir, path]) => [
+    "read file",
+    `openat(${new Names().fd(Number(dir))}, ${argText(path!, new Names())}), read, close`,
+  ],
+  [abi.BUNC_CALL_RECV]: ([fd]) => ["recvmsg", `recvmsg(${argText(fd!, new Names())})`],
+  [abi.BUNC_CALL_SEND_FD]: ([fd, sent]) => [
+    "sendmsg",
+    `sendmsg(${argText(fd!, new Names())}, SCM_RIGHTS ${argText(sent!, new Names())})`,
+  ],
+  [abi.BUNC_CALL_SIGNALS]: () => ["rt_sigaction", "take the signals that are to be passed on"],
+};
+
 function explainBirth({ birth, fds, firstFd, intoCgroup }: LaunchProgram): ExplainedOp {
   const given = birth.flags + (intoCgroup ? abi.CLONE_INTO_CGROUP : 0);
   const own = given ? flags.cloneFlags(given) : "";

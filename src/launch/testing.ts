@@ -177,6 +177,8 @@ export interface DecodedPart {
   flags: number;
   failAt: number;
   failErrno: number;
+  traceFd: number;
+  traceEnd: number;
   ops: DecodedOp[];
   relocs: number[];
   data: Uint8Array;
@@ -215,6 +217,8 @@ export function decodePart(bytes: Uint8Array): DecodedPart {
     flags: u32(PART.flags),
     failAt: u32(PART.fail_at),
     failErrno: u32(PART.fail_errno),
+    traceFd: u32(PART.trace_fd) | 0,
+    traceEnd: u32(PART.trace_end),
     ops,
     relocs,
     data: bytes.subarray(dataAt),

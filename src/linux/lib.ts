@@ -7,6 +7,7 @@ import type { dlopen as Dlopen, FFIFunction, ptr as Ptr } from "bun:ffi";
 import image from "#libbunc";
 import { abi } from "./abi.gen.ts";
 import { faults, sysFault } from "./faults.ts";
+import { tracer } from "./trace.ts";
 
 // The module bun:ffi costs 0.2 ms to import; its functions are on this object too (Bun 1.4.5; lib.test.ts checks it).
 const { dlopen, ptr } = (Bun as unknown as { FFI: { dlopen: typeof Dlopen; ptr: typeof Ptr } }).FFI;
@@ -66,6 +67,7 @@ export function sys(
     const failure = sysFault(call);
     if (failure) return failure;
   }
+  if (tracer) return tracer.call(call, [a, b, c, d, e, f]);
   const fn = foreign ?? load();
   // The array keeps the bytes of strings alive until the call is over.
   const kept: Uint8Array[] = [];
@@ -87,6 +89,11 @@ function address(arg: SysArg, kept: Uint8Array[]): number | bigint {
   const bytes = typeof arg === "string" ? cstring(arg) : arg;
   if (bytes.length === 0) return 0;
   kept.push(bytes);
+  return ptr(bytes);
+}
+
+/** The address of some bytes, for a structure that is passed to libbunc; they must stay referenced. */
+export function addressOf(bytes: Uint8Array): number {
   return ptr(bytes);
 }
 

@@ -5,6 +5,7 @@ import type { Part, Slot } from "../launch/program.ts";
 import { abi, bunc_state_ as STATE, sizeof_ } from "./abi.gen.ts";
 import { faultOf } from "./faults.ts";
 import { sys } from "./lib.ts";
+import { tracer } from "./trace.ts";
 
 /** The state of a program that runs in this process; slots live as long as it does. */
 export class HostState {
@@ -20,6 +21,13 @@ export class HostState {
 
   set(slot: Slot, value: number): void {
     this.view.setBigInt64(STATE.slots + slot.index * 8, BigInt(value), true);
+  }
+
+  /** Takes the address of the times of a program that is traced. */
+  timeAt(address: number): void {
+    this.view.setUint32(STATE.times, address >>> 0, true);
+    this.view.setUint32(STATE.times + 4, Math.floor(address / 0x100000000), true);
+    this.view.setUint32(STATE.ntimes, 0xffffffff, true);
   }
 
   /** Index, text and step of the failure that abi.BUNC_CALL_RUN answered with. */
@@ -40,13 +48,33 @@ export class HostState {
  */
 export function runPart(part: Part, state: HostState = new HostState()): HostState {
   if (part.ops.length === 0) return state;
-  const first = state.next;
-  state.next += part.ops.length;
-  const bytes = encodePart(part.ops, { first, fault: faultOf("host", first, part.ops) });
-  const result = sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
+  const result = preparePart(part, state, faultOf("host", state.next, part.ops))();
   if (result < 0) {
     const { index, text, step } = state.failure();
-    throw opFailure(part.ops[index - first]!, -result, text, step);
+    throw opFailure(part.ops[index - state.next + part.ops.length]!, -result, text, step);
   }
   return state;
 }
+
+/**
+ * Encodes a part that is to be executed here later, without delay.
+ * @returns what executes it, once, and answers with 0 or -errno (then `state.failure` says more)
+ */
+export function preparePart(
+  part: Part,
+  state: HostState = new HostState(),
+  fault?: ReturnType<typeof faultOf>,
+): () => number {
+  const { ops } = part;
+  const first = state.next;
+  state.next += ops.length;
+  const bytes = encodePart(ops, { first, fault, trace: tracer ? ALL_TIMED : undefined });
+  return () => {
+    if (tracer) state.timeAt(tracer.part(ops, first));
+    const result = sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
+    if (result < 0) tracer?.partFailed(state.failure().index, -result);
+    return result;
+  };
+}
+
+const ALL_TIMED = { fd: -1, end: 0xffffffff };

@@ -4,6 +4,7 @@
  */
 import * as live from "../cgroup/live.ts";
 import { checkParent, type Directories, openDirectories } from "../criu/directories.ts";
+import { fifoNames } from "../criu/fifos.ts";
 import { withLog } from "../criu/log.ts";
 import { dumpMounts } from "../criu/mounts.ts";
 import { dumpNamespaces } from "../criu/namespaces.ts";
@@ -117,6 +118,7 @@ class Checkpoint {
       const common = commonOptions(options, annotations, LOG);
       const version = await criuVersion(env);
       requireVersion(version, LEAST_CRIU);
+      const fifos = fifoNames(this.state.init_process_pid);
       const request: Partial<Options> = {
         ...common,
         images_dir_fd: directories.images,
@@ -126,7 +128,7 @@ class Checkpoint {
         leave_running: options.leaveRunning,
         tcp_skip_in_flight: options.tcpSkipInFlight,
         link_remap: options.linkRemap,
-        external: dumpNamespaces(this.config, version),
+        external: [...dumpNamespaces(this.config, version), ...fifos.filter((name) => name !== "")],
         ...this.freezer(version),
       };
       if (options.pageServer) request.ps = options.pageServer;
@@ -143,7 +145,7 @@ class Checkpoint {
       }
       if (!options.preDump) {
         request.ext_mnt = dumpMounts(this.config, this.state.init_process_pid);
-        this.writeDescriptors(directories.images);
+        this.writeDescriptors(directories.images, fifos);
       }
       await this.perform(request, directories);
     } finally {
@@ -201,8 +203,9 @@ class Checkpoint {
   }
 
   /** What stdin, stdout and stderr were: a restore puts its own in their place. */
-  private writeDescriptors(images: number): void {
-    const content = JSON.stringify(this.state.external_descriptors ?? []);
+  private writeDescriptors(images: number, fifos: readonly string[]): void {
+    const names = this.state.external_descriptors ?? [];
+    const content = JSON.stringify(names.map((name, fd) => fifos[fd] || name));
     const flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC | abi.O_NOFOLLOW | abi.O_CLOEXEC;
     const fd = sys(abi.SYS_openat, images, DESCRIPTORS, flags, 0o600);
     if (fd < 0) throw pathError("open", `${this.options.imagePath}/${DESCRIPTORS}`, fd);

@@ -154,12 +154,14 @@ class Exec {
       final: final ? parseNumberList(final) : undefined,
     };
     const program = new ExecProgram(spec, process, { join: joined, affinity }, settings, host);
-    const init = await this.spawn(program, spec, settings.preserve, cgroups);
+    let init: Init | undefined;
     try {
+      init = await this.spawn(program, spec, settings.preserve, cgroups);
       await this.follow(init, program, spec);
     } catch (error) {
-      init.kill();
-      throw error;
+      init?.kill();
+      if (!(error instanceof BuncError)) throw error;
+      throw new BuncError(`unable to start container process: ${error.message}`, error.fields);
     }
     init.close();
     return { pid: init.pid, pidfd: init.pidfd };

@@ -334,7 +334,7 @@ function inheritedPipes(images: number, path: string): InheritFd[] {
   }
   const inherited: InheritFd[] = [];
   for (const [fd, key] of names.slice(0, 3).entries()) {
-    if (key.includes("pipe:")) inherited.push({ key, fd });
+    if (key.includes("pipe:") || key.startsWith("file[")) inherited.push({ key, fd });
   }
   return inherited;
 }

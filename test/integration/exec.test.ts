@@ -98,7 +98,7 @@ describe("its own failures end with 255", () => {
     const cases: [string[], string][] = [
       [
         ["--", "no-such-program"],
-        'exec failed: exec: \\"no-such-program\\": executable file not found in $PATH',
+        'exec failed: unable to start container process: exec: \\"no-such-program\\": executable file not found in $PATH',
       ],
       [["--"], "exec failed: exec args cannot be empty"],
       [["--cwd", "bin", "--", "true"], "Cwd must be an absolute path"],

@@ -78,6 +78,10 @@ const METHODS: Readonly<Record<string, Method>> = {
     const { status, at } = await tasks.process(id, exec_id).wait();
     return { exit_status: status, exited_at: at };
   }),
+  Checkpoint: method(proto.readCheckpointTaskRequest, writeEmpty, async ({ tasks }, request) => {
+    await tasks.checkpoint(request);
+    return {};
+  }),
   Stats: method(readTaskRequest, proto.writeStatsResponse, async ({ tasks }, { id }) => ({
     stats: await tasks.stats(id),
   })),

@@ -2,6 +2,7 @@
 import type { OomState, OomWatch } from "../../cgroup/oom.ts";
 import { abi } from "../../linux/abi.gen.ts";
 import type { Loop, Watch } from "../loop.ts";
+import type { Options } from "../proto/task.gen.ts";
 import type { ProcessState, ShimProcess } from "./process.ts";
 import type { Record } from "./record.ts";
 
@@ -17,11 +18,18 @@ export interface TaskState {
   execs: (ProcessState & { spec: string })[];
 }
 
+/** What a task that is created from a checkpoint is restored with at its start. */
+export interface RestoreFrom extends Options {
+  /** Directory of the images. */
+  checkpoint: string;
+}
+
 export class Task {
   /** By exec id; those that were deleted are gone. */
   readonly execs = new Map<string, ShimProcess>();
   state: "created" | "running" = "created";
   paused = false;
+  restore: RestoreFrom | undefined;
   /** An end of init that is not told before those of exec. */
   initEnded: (() => void) | undefined;
   /** The watch for the kernel's OOM killer, while init runs. */

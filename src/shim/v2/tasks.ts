@@ -11,12 +11,14 @@ import type { Loop } from "../loop.ts";
 import { decode } from "../proto/codec.ts";
 import {
   type Any,
+  type CheckpointTaskRequest,
   type CreateTaskRequest,
   type DeleteResponse,
   type ExecProcessRequest,
   type KillRequest,
   type Options,
   type ProcessRequest,
+  readCheckpointOptions,
   readOptions,
   type StateResponse,
 } from "../proto/task.gen.ts";
@@ -27,7 +29,7 @@ import { type Ended, type ProcessState, ShimProcess } from "./process.ts";
 import { readRecord, rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
 import { Streams } from "./streams.ts";
-import { Task, type TaskState } from "./task.ts";
+import { type RestoreFrom, Task, type TaskState } from "./task.ts";
 import { now } from "./time.ts";
 
 /** containerd.task.Status */
@@ -57,7 +59,18 @@ export class Tasks {
   snapshot(): TaskState[] | undefined {
     if (this.creating.size > 0 || this.background > 0) return undefined;
     const states: TaskState[] = [];
-    for (const { id, bundle, record, state, paused, init, execs, initEnded, oom } of this.tasks.values()) {
+    for (const {
+      id,
+      bundle,
+      record,
+      state,
+      paused,
+      init,
+      execs,
+      initEnded,
+      oom,
+      restore,
+    } of this.tasks.values()) {
       const initState = init.snapshot();
       const execStates: TaskState["execs"] = [];
       for (const process of execs.values() as Iterable<ExecProcess>) {
@@ -65,7 +78,7 @@ export class Tasks {
         if (!execState || process.starting) return undefined;
         execStates.push({ ...execState, spec: process.spec });
       }
-      if (!initState || initEnded) return undefined;
+      if (!initState || initEnded || restore) return undefined;
       const oomState = oom?.state();
       states.push({ id, bundle, record, state, paused, init: initState, execs: execStates, oom: oomState });
     }
@@ -175,8 +188,6 @@ export class Tasks {
 
   private async bringUp(request: CreateTaskRequest): Promise<Task> {
     const { id, bundle, stdin, stdout, stderr, terminal } = request;
-    if (request.checkpoint)
-      throw new RpcError(Code.unimplemented, "creating from a checkpoint is not supported");
     const options = runcOptions(request.options);
     if (options.binary_name)
       this.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
@@ -188,8 +199,14 @@ export class Tasks {
     const { createContainer } = await import("../../container/create.ts");
     writeRecord(bundle, record);
     await mountRootfs(request.rootfs, rootfs);
+    const task = new Task(id, bundle, rootfs, record, process);
     try {
       process.streams = await this.open(id, names, options);
+      if (request.checkpoint) {
+        // As with containerd's shim there is a process only when it is started.
+        task.restore = { ...options, checkpoint: request.checkpoint };
+        return task;
+      }
       const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
         createContainer(
           {
@@ -216,7 +233,7 @@ export class Tasks {
       if (request.rootfs.length > 0) this.unmount(rootfs);
       throw error;
     }
-    return new Task(id, bundle, rootfs, record, process);
+    return task;
   }
 
   /** Everything that containerd is to know of a new task, in its order. */
@@ -270,6 +287,10 @@ export class Tasks {
 
   private async startInit(task: Task): Promise<number> {
     const { id, init, record } = task;
+    if (task.restore) {
+      await this.restore(task, task.restore);
+      return init.pid;
+    }
     const { startContainer } = await import("../../container/start.ts");
     init.hold();
     try {
@@ -280,6 +301,78 @@ export class Tasks {
     } finally {
       init.release();
     }
+  }
+
+  private async restore(task: Task, options: RestoreFrom): Promise<void> {
+    const { id, init, record, bundle } = task;
+    const { startRestore } = await import("../../container/restore.ts");
+    const streams = init.streams!;
+    await inWords("OCI runtime restore failed: ", async () => {
+      const { pid, pidfd } = await startRestore(
+        {
+          root: record.root,
+          id,
+          bundle,
+          pidFile: `${bundle}/init.pid`,
+          noPivot: options.no_pivot_root,
+          noNewKeyring: options.no_new_keyring,
+          preserveFds: 0,
+          systemdCgroup: options.systemd_cgroup,
+          stdio: streams.stdio,
+          log: this.log,
+          detach: true,
+          imagePath: options.criu_image_path || options.checkpoint,
+          workPath: options.criu_work_path || `${bundle}/work`,
+          tcpEstablished: true,
+          extUnixSk: true,
+          shellJob: false,
+          fileLocks: true,
+          autoDedup: false,
+          lazyPages: false,
+          manageCgroupsMode: "",
+        },
+        (master) => streams.takeMaster(master),
+      );
+      task.restore = undefined;
+      init.hold();
+      init.adopt(this.loop, pid, pidfd);
+      await streams.handOver();
+    });
+    this.started(task);
+    this.publisher.publish("TaskStart", { container_id: id, pid: init.pid });
+    init.release();
+  }
+
+  /** Saves the container's processes, which end when that is asked for. */
+  async checkpoint({ id, path, options: any }: CheckpointTaskRequest): Promise<void> {
+    const task = this.get(id);
+    const options = decode(readCheckpointOptions, any?.value ?? new Uint8Array(0));
+    await task.inOrder(async () => {
+      const { checkpointContainer } = await import("../../container/checkpoint.ts");
+      await inWords("OCI runtime checkpoint failed: ", () =>
+        checkpointContainer({
+          root: task.record.root,
+          id,
+          log: this.log,
+          imagePath: options.image_path || path,
+          workPath: options.work_path || `${task.bundle}/work`,
+          ...(options.parent_path ? { parentPath: options.parent_path } : {}),
+          leaveRunning: !options.exit,
+          preDump: false,
+          tcpEstablished: options.open_tcp,
+          tcpSkipInFlight: false,
+          linkRemap: false,
+          extUnixSk: options.external_unix_sockets,
+          shellJob: options.terminal,
+          fileLocks: options.file_locks,
+          autoDedup: false,
+          lazyPages: false,
+          manageCgroupsMode: options.cgroups_mode,
+          statusFd: -1,
+        }),
+      );
+      this.publisher.publish("TaskCheckpointed", { container_id: id, checkpoint: path });
+    });
   }
 
   private started(task: Task): void {

@@ -211,12 +211,19 @@ export class Restore {
       await perform(swrk, { type: Type.RESTORE, opts: opts as Options }, (told) => this.notified(told));
       await swrk.end();
     } catch (error) {
-      throw withLog(error, directories, LOG);
+      throw withLog(error, directories, LOG, (message) => this.advice(message));
     } finally {
       for (const fd of namespaces.fds) closeFd(fd);
     }
     if (this.pidfd >= 0) return;
     throw new BuncError("criu failed: it has told of no restored process", { code: "host" });
+  }
+
+  /** What the reader of criu's message can do, where that is not in it. */
+  private advice(message: string): string | undefined {
+    const user = this.spec.linux?.namespaces?.some(({ type }) => type === "user");
+    if (!user || !message.includes("Permission denied")) return undefined;
+    return `in a user namespace criu reads images as the container's root, who must have the right to: ${this.options.imagePath}`;
   }
 
   private async startCriu(fds: readonly number[]): Promise<void> {

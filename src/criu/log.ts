@@ -12,17 +12,24 @@ const LINE_LENGTH = 240;
 
 const MARK = "Error ";
 
-/** The same error with what criu's log says of it, and where that is. */
-export function withLog(error: unknown, { logDir, logPath }: Directories, name: string): unknown {
+/**
+ * The same error with what criu's log says of it, and where that is.
+ * @param advice what to do about a message, where that is known
+ */
+export function withLog(
+  error: unknown,
+  { logDir, logPath }: Directories,
+  name: string,
+  advice: (message: string) => string | undefined = () => undefined,
+): unknown {
   if (!(error instanceof BuncError) || !error.message.startsWith("criu failed")) return error;
   const bytes = readBytes(name, LONGEST, logDir);
   if (typeof bytes === "number") return error;
   // criu may have told some of it in its answer.
   const said = lastErrors(text(bytes)).filter((line) => !error.message.includes(line));
-  return new BuncError(said.length > 0 ? `${error.message}: ${said.join("; ")}` : error.message, {
-    ...error.fields,
-    hint: error.fields.hint ?? `the whole log is ${logPath}/${name}`,
-  });
+  const message = said.length > 0 ? `${error.message}: ${said.join("; ")}` : error.message;
+  const hint = error.fields.hint ?? advice(message) ?? `the whole log is ${logPath}/${name}`;
+  return new BuncError(message, { ...error.fields, hint });
 }
 
 /**

@@ -11,96 +11,32 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { Config } from "../rig/config.ts";
-import type { Container } from "../rig/container.ts";
-import { type CallOptions, type Result, useRig } from "../rig/rig.ts";
-import { buncTestUnless, systemdDriver } from "../rig/runtime.ts";
+import { useRig } from "../rig/rig.ts";
+import { systemdDriver } from "../rig/runtime.ts";
+import {
+  COUNT,
+  call,
+  checkpoint,
+  count,
+  counting,
+  expectGoesOn,
+  paths,
+  places,
+  realTest,
+  restore,
+  restoreArgs,
+  started,
+  until,
+} from "./checkpoint.rig.ts";
 
 const rig = useRig();
 
-/** Why nothing of this can be tested here. */
-const missing = ((): string | undefined => {
-  const criu = Bun.which("criu", { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" });
-  if (criu === null) return "no criu: make vm-test has one";
-  const check = Bun.spawnSync([criu, "check"], { stdout: "ignore", stderr: "ignore" });
-  return check.exitCode === 0 ? undefined : "criu check says that this kernel is not one for criu";
-})();
-
-const realTest = (name: string, body: () => Promise<void>): void => buncTestUnless(missing, name, body);
-
-/** Images and log of one container. */
-interface Places {
-  images: string;
-  work: string;
-}
-
-function places(): Places {
-  const dir = rig.directory();
-  return { images: join(dir, "images"), work: join(dir, "work") };
-}
-
-const paths = ({ images, work }: Places): string[] => ["--image-path", images, "--work-path", work];
-
-/** Counts in /count, five times a second, in a process that has no file of the host open. */
-const COUNT =
-  "exec </dev/null >/dev/null 2>&1; i=0; while :; do i=$((i + 1)); echo $i >/count; sleep 0.2; done";
-
-function counting(edit: (config: Config, container: Container) => void = () => {}): Container {
-  return rig.container((config, container) => {
-    config.root.readonly = false;
-    config.process.args = ["sh", "-c", COUNT];
-    edit(config, container);
-  });
-}
-
-const count = (container: Container): number =>
-  Number(readFileSync(join(container.rootfs, "count"), "utf8").trim() || 0);
-
-async function until(what: string, done: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 20_000; !done(); ) {
-    if (Date.now() > deadline) throw new Error(`not ${what} within 20 s`);
-    await Bun.sleep(50);
-  }
-}
-
-/** Starts it and waits until it has begun to count. */
-async function started(container: Container, flags: string[] = []): Promise<void> {
-  await container.detach(flags);
-  await until("counting", () => existsSync(join(container.rootfs, "count")) && count(container) > 1);
-}
-
-/** The container goes on from where it was, and can be used as any other. */
-async function expectGoesOn(container: Container, from: number): Promise<void> {
-  expect((await container.state()).status).toBe("running");
-  await until("going on", () => count(container) > from);
-  const next = count(container);
-  expect(next).toBeLessThan(from + 100);
-  await until("counting", () => count(container) > next);
-  expect((await container.call("exec", "cat", "/proc/1/comm")).ok().stdout).toBe("sh\n");
-}
-
-const call = (args: string[], options: CallOptions = {}): Promise<Result> =>
-  rig.call(args, { timeout: 60, ...options });
-
-const checkpoint = (container: Container, where: Places, ...flags: string[]): Promise<Result> =>
-  call(["checkpoint", ...paths(where), ...flags, container.id]);
-
-const restoreArgs = (container: Container, where: Places): string[] => [
-  ...paths(where),
-  "--bundle",
-  container.bundle,
-  container.id,
-];
-
-const restore = (container: Container, where: Places, ...flags: string[]): Promise<Result> =>
-  call(["restore", "-d", ...flags, ...restoreArgs(container, where)]);
-
 realTest("a container is saved, gone, and there again; twice", async () => {
-  const container = counting();
+  const container = counting(rig);
   await started(container);
   const { created } = await container.state();
   for (let round = 0; round < 2; round++) {
-    const where = places();
+    const where = places(rig);
     (await checkpoint(container, where)).ok();
     expect((await container.call("state")).stderr).toContain("container does not exist");
     expect(container.cgroupDirectories()).toEqual([]);
@@ -120,9 +56,9 @@ realTest("a container is saved, gone, and there again; twice", async () => {
 });
 
 realTest("--leave-running, and a paused container", async () => {
-  const container = counting();
+  const container = counting(rig);
   await started(container);
-  const where = places();
+  const where = places(rig);
   (await checkpoint(container, where, "--leave-running")).ok();
   await expectGoesOn(container, count(container));
   (await container.call("pause")).ok();
@@ -134,11 +70,11 @@ realTest("--leave-running, and a paused container", async () => {
 });
 
 realTest("--pre-dump, and a checkpoint of what has changed since", async () => {
-  const container = counting();
+  const container = counting(rig);
   await started(container);
-  const where = places();
+  const where = places(rig);
   const first = join(where.images, "../first");
-  (await call(["checkpoint", "--pre-dump", "--image-path", first, container.id])).ok();
+  (await call(rig, ["checkpoint", "--pre-dump", "--image-path", first, container.id])).ok();
   await expectGoesOn(container, count(container));
   (await checkpoint(container, where, "--parent-path", "../first")).ok();
   expect(readlinkSync(join(where.images, "parent"))).toBe("../first");
@@ -155,7 +91,7 @@ realTest("in the foreground, restore ends as the container does", async () => {
   });
   await container.detach();
   await until("there", () => existsSync(join(container.rootfs, "count")));
-  const where = places();
+  const where = places(rig);
   (await checkpoint(container, where)).ok();
   const running = rig.spawn(["restore", ...restoreArgs(container, where)], { timeout: 60 });
   await container.waitFor("running", 30);
@@ -169,7 +105,7 @@ realTest("standard streams that are pipes become those of restore", async () => 
   const container = rig.container((config) => {
     config.process.args = ["sh", "-c", "while read line; do echo said $line; done"];
   });
-  const where = places();
+  const where = places(rig);
   const out = join(rig.directory(), "out");
   // Pipes whose other ends are held here: the fifo is only for reaching them.
   const piped = (fifo: string): { wrap: string[]; input: number } => {
@@ -199,14 +135,14 @@ realTest("a terminal, by the console socket and by the caller's own", async () =
   await before.message();
   await before.write("one\n");
   await before.until("said one");
-  const first = places();
+  const first = places(rig);
   (await checkpoint(container, first)).ok();
   const after = await rig.listener("recvtty");
   (await restore(container, first, "--console-socket", after.path)).ok();
   await after.message();
   await after.write("two\n");
   await after.until("said two");
-  const second = places();
+  const second = places(rig);
   (await checkpoint(container, second)).ok();
   const pty = rig.pty(["restore", ...restoreArgs(container, second)]);
   await container.waitFor("running", 30);
@@ -217,103 +153,13 @@ realTest("a terminal, by the console socket and by the caller's own", async () =
   expect(rig.states()).toEqual([]);
 });
 
-realTest(
-  "bind mounts, one in the other and one through a link; a tmpfs, masked paths, a device",
-  async () => {
-    const outer = rig.directory();
-    const inner = rig.directory();
-    const container = counting((config, made) => {
-      made.file("real/");
-      Bun.spawnSync(["ln", "-s", "real", join(made.rootfs, "link")]);
-      config.mounts.push(
-        { destination: "/link/outer", type: "bind", source: outer, options: ["rbind", "rw"] },
-        { destination: "/link/outer/in/ner", type: "bind", source: inner, options: ["rbind", "ro"] },
-        { destination: "/scratch", type: "tmpfs", source: "tmpfs" },
-      );
-      config.linux.devices = [{ path: "/dev/my-null", type: "c", major: 1, minor: 3 }];
-      config.linux.maskedPaths!.push("/etc/passwd", "/home");
-      config.process.args = ["sh", "-c", `echo kept >/scratch/file; ${COUNT}`];
-    });
-    await started(container);
-    const where = places();
-    (await checkpoint(container, where)).ok();
-    // The mount points in what is bound are made again.
-    for (const name of readdirSync(outer)) Bun.spawnSync(["rm", "-r", join(outer, name)]);
-    writeFileSync(join(inner, "file"), "inner\n");
-    (await restore(container, where)).ok();
-    await expectGoesOn(container, 1);
-    const script = [
-      "cat /scratch/file /real/outer/in/ner/file",
-      "wc -c </etc/passwd",
-      "echo x >/dev/my-null && echo null",
-      "touch /real/outer/in/ner/x 2>/dev/null || echo read-only",
-      "ls /home",
-    ];
-    const result = await container.call("exec", "sh", "-c", script.join(";"));
-    expect(result.ok().stdout).toBe("kept\ninner\n0\nnull\nread-only\n");
-  },
-);
-
-realTest("limits are those of the bundle, also in another cgroup", async () => {
-  const container = counting((config) => {
-    config.linux.resources!.pids = { limit: 50 };
-  });
-  await started(container);
-  const where = places();
-  const before = container.cgroup("pids")!;
-  (await checkpoint(container, where, "--manage-cgroups-mode", "ignore")).ok();
-  container.config.linux.cgroupsPath = systemdDriver ? `:t:${container.id}-b` : `/${container.id}-b`;
-  container.config.linux.resources!.pids = { limit: 60 };
-  container.write();
-  (await restore(container, where, "--manage-cgroups-mode", "ignore")).ok();
-  await expectGoesOn(container, 1);
-  expect(container.cgroupFile("pids", "pids.max")).toBe("60");
-  const { pid } = await container.state();
-  expect(container.cgroupFile("pids", "cgroup.procs").split("\n")).toContain(String(pid));
-  expect(existsSync(before)).toBe(false);
-});
-
-realTest("a network namespace that was joined by path is joined again", async () => {
-  const netns = await rig.background(["unshare", "-n", "sh", "-c", "echo ready; exec sleep 300"]);
-  const path = `/proc/${netns.pid}/ns/net`;
-  const container = counting((config) => {
-    config.linux.namespaces.find(({ type }) => type === "network")!.path = path;
-  });
-  await started(container);
-  const where = places();
-  (await checkpoint(container, where)).ok();
-  (await restore(container, where)).ok();
-  await expectGoesOn(container, 1);
-  const { pid } = await container.state();
-  expect(readlinkSync(`/proc/${pid}/ns/net`)).toBe(readlinkSync(path));
-});
-
-realTest("hooks: createRuntime at restore, poststop at checkpoint", async () => {
-  const said = join(rig.directory(), "said");
-  const hook = (name: string) => [{ path: "/bin/sh", args: ["sh", "-c", `echo ${name} $(cat) >>${said}`] }];
-  const container = counting((config) => {
-    config.hooks = { createRuntime: hook("createRuntime"), poststop: hook("poststop") };
-  });
-  await started(container);
-  const where = places();
-  (await checkpoint(container, where)).ok();
-  (await restore(container, where)).ok();
-  await expectGoesOn(container, 1);
-  const lines = readFileSync(said, "utf8").trim().split("\n");
-  expect(lines.map((line) => line.split(" ")[0])).toEqual(["createRuntime", "poststop", "createRuntime"]);
-  expect(JSON.parse(lines[2]!.slice("createRuntime".length))).toMatchObject({
-    id: container.id,
-    pid: (await container.state()).pid,
-  });
-});
-
 realTest("what criu cannot save is told in one line, and the container goes on", async () => {
-  const container = counting((config) => {
+  const container = counting(rig, (config) => {
     // Its standard output is a file of the host.
     config.process.args = ["sh", "-c", COUNT.replace(">/dev/null 2>&1", "2>/dev/null")];
   });
   await started(container);
-  const where = places();
+  const where = places(rig);
   const result = await checkpoint(container, where);
   expect(result.code).toBe(1);
   expect(result.stderr.trim().split("\n")).toHaveLength(1);
@@ -323,9 +169,9 @@ realTest("what criu cannot save is told in one line, and the container goes on",
 });
 
 realTest("images that are damaged leave nothing behind", async () => {
-  const container = counting();
+  const container = counting(rig);
   await started(container);
-  const where = places();
+  const where = places(rig);
   (await checkpoint(container, where)).ok();
   const core = readdirSync(where.images).find((name) => name.startsWith("core-"))!;
   const image = join(where.images, core);
@@ -344,7 +190,7 @@ realTest("images that are damaged leave nothing behind", async () => {
 realTest("established TCP connections need --tcp-established, or settings of criu's own", async () => {
   const settings = join(rig.directory(), "criu.conf");
   writeFileSync(settings, "");
-  const container = counting((config) => {
+  const container = counting(rig, (config) => {
     config.annotations = { "org.criu.config": settings };
     const quiet = "exec </dev/null >/dev/null 2>&1";
     const client = "(while :; do sleep 1; done) | nc 127.0.0.1 7777";
@@ -355,7 +201,7 @@ realTest("established TCP connections need --tcp-established, or settings of cri
     ];
   });
   await started(container);
-  const [first, second] = [places(), places()];
+  const [first, second] = [places(rig), places(rig)];
   const refused = await checkpoint(container, first);
   expect(refused.stderr).toContain("Connected TCP socket, consider using --tcp-established option");
   await expectGoesOn(container, count(container));
@@ -379,9 +225,9 @@ realTest("Debian's runc restores images of bunc, and bunc those of runc", async 
     });
     if (ran.exitCode !== 0) throw new Error(`runc ${args[0]}: ${ran.stderr}`);
   };
-  const container = counting();
+  const container = counting(rig);
   await started(container);
-  const [first, second, third] = [places(), places(), places()];
+  const [first, second, third] = [places(rig), places(rig), places(rig)];
   (await checkpoint(container, first)).ok();
   other("restore", "-d", ...restoreArgs(container, first));
   await expectGoesOn(container, 1);

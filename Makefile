@@ -140,7 +140,7 @@ test-shim: bunc build/test-helper
 
 # The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
 cgroup2-test: bunc build/test-helper
-	test/vm/cgroup2 $(BUN) test --timeout 60000 $(or $(TESTS),cgroup.test cgroup-v2 devices events.test kill-delete lifecycle mount-special)
+	test/vm/cgroup2 $(BUN) test --timeout 60000 $(or $(TESTS),cgroup.test cgroup-v2 devices events.test kill-delete lifecycle mount-special takeover.test)
 
 # A Debian system with systemd and cgroup v2 under QEMU; LANES of test/vm/lane (root systemd user), TESTS: files.
 vm-test: bunc build/test-helper

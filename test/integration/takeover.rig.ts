@@ -1,6 +1,6 @@
 // What the take-over tests share: containers that Debian's runc makes, in a root, cgroups and bundles of their own.
 import { afterAll, afterEach, expect } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildState } from "../../src/container/build-state.ts";
 import { loadState } from "../../src/container/info.ts";
@@ -12,7 +12,7 @@ import { fitsSpec } from "../../src/oci/shape.ts";
 import { type Config, configText, defaultConfig } from "../rig/config.ts";
 import { findCgroups, findMounts, findProcesses, removeEverything } from "../rig/leaks.ts";
 import { makeRootfs } from "../rig/rootfs.ts";
-import { cgroupMounts } from "../rig/runtime.ts";
+import { cgroupMounts, runtime } from "../rig/runtime.ts";
 import { makeScratch } from "../rig/scratch.ts";
 
 const runcPath = Bun.which("runc", { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" });
@@ -87,13 +87,16 @@ export class Takeover {
   /** A number that was not used before. */
   readonly fresh = (): number => ++this.counter;
 
-  readonly runc = (...args: string[]): Ran => this.runcWith({}, ...args);
+  readonly runc = (...args: string[]): Ran => this.runWith(runcPath!, {}, ...args);
 
-  /** Runs runc with the scratch root. A container it makes keeps the files it writes to, not a pipe of ours. */
-  private runcWith(env: Record<string, string>, ...args: string[]): Ran {
+  /** The runtime under test, with the scratch root. */
+  readonly bunc = (...args: string[]): Ran => this.runWith(runtime, {}, ...args);
+
+  /** Runs a runtime with the scratch root. A container it makes keeps the files it writes to, not a pipe of ours. */
+  private runWith(program: string, env: Record<string, string>, ...args: string[]): Ran {
     const out = join(this.scratch.output, `out${this.fresh()}`);
     const err = join(this.scratch.output, `err${this.fresh()}`);
-    const result = Bun.spawnSync([runcPath!, "--root", this.root, ...args], {
+    const result = Bun.spawnSync([program, "--root", this.root, ...args], {
       stdin: "ignore",
       stdout: Bun.file(out),
       stderr: Bun.file(err),
@@ -108,6 +111,13 @@ export class Takeover {
     edit: (config: Config, rootfs: string) => void = () => {},
     env: Record<string, string> = {},
   ): Made => {
+    const made = this.bundle(script, edit);
+    ok(this.runWith(runcPath!, env, "create", "--bundle", made.bundle, made.id));
+    return made;
+  };
+
+  /** A bundle whose program is a shell script. */
+  readonly bundle = (script: string, edit: (config: Config, rootfs: string) => void = () => {}): Made => {
     const id = `${this.scratch.tag}-${this.fresh()}`;
     const bundle = join(this.scratch.bundles, id);
     mkdirSync(bundle);
@@ -117,7 +127,6 @@ export class Takeover {
     config.process.args = ["sh", "-c", script];
     edit(config, join(bundle, "rootfs"));
     writeFileSync(join(bundle, "config.json"), configText(config));
-    ok(this.runcWith(env, "create", "--bundle", bundle, id));
     return { id, bundle, config };
   };
 
@@ -157,6 +166,8 @@ export function useTakeover(): Takeover {
   const takeover = new Takeover();
   const { scratch, root, runc } = takeover;
   afterEach(() => {
+    // bunc keeps compiled filters there.
+    for (const name of readdirSync(root)) if (name.startsWith(".seccomp-")) rmSync(join(root, name));
     for (const id of readdirSync(root)) runc("delete", "--force", id);
     const left = [...findProcesses(scratch.tag), ...findCgroups(scratch.tag), ...findMounts(scratch.tag)];
     expect(left).toEqual([]);

@@ -162,6 +162,7 @@ buncDescribe("delete", () => {
       expect(decode(readDeleteResponse, stdout)).toMatchObject({ pid, exit_status: 137 });
     }
     expect(rig.states()).toEqual([]);
+    expect(existsSync(shim.socket)).toBe(false);
     const gone = await shim.command(["-bundle", join(rig.scratch.bundles, "nowhere"), "delete"]);
     expect(gone.code).toBe(0);
   });

@@ -57,7 +57,8 @@ function bind(fd: number, path: string): number {
   return sys(abi.SYS_bind, fd, address, address.length);
 }
 
-function isServed(path: string): boolean {
+/** Whether somebody listens at a path. */
+export function isServed(path: string): boolean {
   try {
     closeFd(connectUnix(path, abi.SOCK_NONBLOCK));
     return true;

@@ -1,0 +1,110 @@
+// bunc's shim under Debian's containerd and its client ctr.
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { useRig } from "../rig/rig.ts";
+import { buncDescribe } from "../rig/runtime.ts";
+import { Containerd } from "./containerd.rig.ts";
+
+const rig = useRig();
+
+async function started(): Promise<Containerd> {
+  const containerd = new Containerd(rig);
+  await containerd.start();
+  await containerd.importImage();
+  return containerd;
+}
+
+/** Nothing of the containers: no shim, no state, no mount, no socket. */
+async function expectNothing(containerd: Containerd): Promise<void> {
+  for (let i = 0; i < 100 && containerd.shims().length > 0; i++) await Bun.sleep(20);
+  expect(containerd.shims()).toEqual([]);
+  const state = `/run/containerd/runc/${containerd.namespace}`;
+  expect(existsSync(state) ? readdirSync(state) : []).toEqual([]);
+  const tasks = join(rig.scratch.bundles, "state/io.containerd.runtime.v2.task", containerd.namespace);
+  expect(existsSync(tasks) ? readdirSync(tasks) : []).toEqual([]);
+}
+
+buncDescribe("ctr", () => {
+  test("runs, execs, pauses, measures, kills, removes", async () => {
+    const containerd = await started();
+    expect(await containerd.run(["--rm"], "one", "sh", "-c", "echo out; echo err >&2; exit 9")).toMatchObject(
+      {
+        code: 9,
+        stdout: "out\n",
+        stderr: expect.stringContaining("err\n"),
+      },
+    );
+    expect((await containerd.run(["-d"], "two", "sleep", "1000")).code).toBe(0);
+    const exec = (id: string, ...command: string[]) =>
+      containerd.ctr("task", "exec", "--exec-id", id, "two", ...command);
+    expect(await exec("e1", "sh", "-c", "hostname; exit 3")).toMatchObject({ code: 3 });
+    expect((await exec("e2", "/nowhere")).stderr).toContain("no such file or directory");
+    expect((await containerd.ctr("task", "pause", "two")).code).toBe(0);
+    expect((await containerd.ctr("task", "ls")).stdout).toContain("PAUSED");
+    expect((await containerd.ctr("task", "resume", "two")).code).toBe(0);
+    expect((await containerd.ctr("task", "metrics", "two")).stdout).toMatch(/pids.current\s+1\s/);
+    expect((await containerd.ctr("task", "ps", "two")).stdout.trim().split("\n")).toHaveLength(2);
+    expect((await containerd.ctr("task", "kill", "-s", "KILL", "two")).code).toBe(0);
+    for (let i = 0; i < 100 && !(await containerd.ctr("task", "ls")).stdout.includes("STOPPED"); i++)
+      await Bun.sleep(20);
+    expect((await containerd.ctr("task", "rm", "two")).stderr).toContain("exit code 137");
+    expect((await containerd.ctr("container", "rm", "two")).code).toBe(0);
+    const missing = await containerd.run(["--rm"], "three", "/nowhere");
+    expect(missing.stderr).toContain('exec: "/nowhere": stat /nowhere: no such file or directory');
+    await containerd.ctr("container", "rm", "three");
+    await expectNothing(containerd);
+  });
+
+  test("forty containers at once, twice: each with its own exit code, and nothing left", async () => {
+    const containerd = await started();
+    for (let round = 0; round < 2; round++) {
+      const codes = await Promise.all(
+        Array.from(
+          { length: 40 },
+          async (_, i) => (await containerd.run(["--rm"], `c${i}`, "sh", "-c", `exit ${i}`)).code,
+        ),
+      );
+      expect(codes).toEqual(Array.from({ length: 40 }, (_, i) => i));
+      await expectNothing(containerd);
+    }
+  });
+});
+
+buncDescribe("containerd", () => {
+  test("that was killed finds its containers again", async () => {
+    const containerd = await started();
+    await containerd.run(["-d"], "stays", "sh", "-c", "trap 'exit 17' TERM; while true; do sleep 0.05; done");
+    const shims = containerd.shims();
+    // Long enough for the shim to fall asleep.
+    await Bun.sleep(2500);
+    await containerd.kill();
+    await containerd.start();
+    expect((await containerd.ctr("task", "ls")).stdout).toContain("RUNNING");
+    expect(containerd.shims()).toEqual(shims);
+    expect(await containerd.ctr("task", "exec", "--exec-id", "e", "stays", "echo", "here")).toMatchObject({
+      code: 0,
+      stdout: "here\n",
+    });
+    await containerd.ctr("task", "kill", "stays");
+    for (let i = 0; i < 100 && !(await containerd.ctr("task", "ls")).stdout.includes("STOPPED"); i++)
+      await Bun.sleep(20);
+    expect((await containerd.ctr("task", "rm", "stays")).stderr).toContain("exit code 17");
+    await containerd.ctr("container", "rm", "stays");
+    await expectNothing(containerd);
+  });
+
+  test("cleans after a shim that was killed", async () => {
+    const containerd = await started();
+    await containerd.run(["-d"], "orphan", "sleep", "1000");
+    for (const pid of containerd.shims()) process.kill(pid, "SIGKILL");
+    for (let i = 0; i < 250 && (await containerd.ctr("task", "ls", "-q")).stdout.trim() !== ""; i++)
+      await Bun.sleep(20);
+    await expectNothing(containerd);
+    await containerd.ctr("container", "rm", "orphan");
+  });
+});
+
+test("the rig's containerd is Debian's", () => {
+  expect(Bun.which("containerd")).toBe("/usr/bin/containerd");
+});

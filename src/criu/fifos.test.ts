@@ -14,10 +14,12 @@ test("the streams of a process", async () => {
   const child = Bun.spawn(["sh", "-c", script], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
   try {
     const inode = statSync(fifo).ino.toString(16);
-    for (let i = 0; i < 200 && fifoNames(child.pid)[1] === ""; i++) await Bun.sleep(10);
-    const [stdin, stdout, stderr] = fifoNames(child.pid);
+    for (let i = 0; i < 200 && fifoNames(child.pid, "")[1] === ""; i++) await Bun.sleep(10);
+    const [stdin, stdout, stderr] = fifoNames(child.pid, "");
     expect([stdin, stderr]).toEqual(["", ""]);
     expect(stdout).toMatch(new RegExp(`^file\\[[0-9a-f]+:${inode}\\]$`));
+    // On a mount that the process itself sees it is no stream of the host's.
+    expect(fifoNames(child.pid)).toEqual(["", "", ""]);
   } finally {
     child.kill("SIGKILL");
     await child.exited;

@@ -7,14 +7,16 @@ import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 
 /**
- * criu's names ("file[MOUNT:INODE]", hexadecimal) of the standard streams of a process that are fifos with a path; "" for
- * all others.
+ * criu's names ("file[MOUNT:INODE]", hexadecimal) of the standard streams of a process that are fifos with a path on the
+ * host; "" for all others, fifos of the container's own too: those criu can open again.
+ * @param mountinfo content of /proc/PID/mountinfo: the mounts that the container sees
  */
-export function fifoNames(pid: number): string[] {
-  return [0, 1, 2].map((fd) => nameOf(pid, fd));
+export function fifoNames(pid: number, mountinfo = readText(`/proc/${pid}/mountinfo`)): string[] {
+  const lines = typeof mountinfo === "string" ? mountinfo.split("\n") : [];
+  return [0, 1, 2].map((fd) => nameOf(pid, fd, lines));
 }
 
-function nameOf(pid: number, fd: number): string {
+function nameOf(pid: number, fd: number, mounts: readonly string[]): string {
   const stat = new DataView(new ArrayBuffer(sizeof_.stat));
   const path = `/proc/${pid}/fd/${fd}`;
   if (sys(abi.SYS_newfstatat, abi.AT_FDCWD, path, new Uint8Array(stat.buffer), 0) < 0) return "";
@@ -22,6 +24,7 @@ function nameOf(pid: number, fd: number): string {
   const info = readText(`/proc/${pid}/fdinfo/${fd}`, 4096);
   if (typeof info !== "string") return "";
   const mount = fieldOf(info, "mnt_id:");
+  if (mounts.some((line) => line.startsWith(`${mount} `))) return "";
   const inode = stat.getBigUint64(stat_.st_ino, true);
   return mount === undefined || isPipe(pid, fd) ? "" : `file[${mount.toString(16)}:${inode.toString(16)}]`;
 }

@@ -35,7 +35,9 @@ realTest("--lazy-pages: memory is served to where the container is restored", as
     { fds: [fd], timeout: 120 },
   );
   closeSync(fd);
-  await until("ready to serve", () => readFileSync(status, "latin1") === "\0");
+  const ready = until("ready to serve", () => readFileSync(status, "latin1") === "\0");
+  ready.catch(() => {});
+  await Promise.race([ready, served.done.then((result) => result.ok())]);
   expect(existsSync(join(where.images, "inventory.img"))).toBe(true);
   // It stands still until it has been fetched, and is deleted then; the copy needs another id and cgroup.
   const copy = counting(rig, (config) => {

@@ -93,8 +93,8 @@ realTest("in the foreground, restore ends as the container does", async () => {
   await until("there", () => existsSync(join(container.rootfs, "count")));
   const where = places(rig);
   (await checkpoint(container, where)).ok();
-  const running = rig.spawn(["restore", ...restoreArgs(container, where)], { timeout: 60 });
-  await container.waitFor("running", 30);
+  const running = rig.spawn(["restore", ...restoreArgs(container, where)], { timeout: 120 });
+  await container.waitFor("running", 90);
   container.file("go");
   expect((await running.done).code).toBe(7);
   expect(rig.states()).toEqual([]);
@@ -116,14 +116,53 @@ realTest("standard streams that are pipes become those of restore", async () => 
   };
   const first = piped(`${out}-1`);
   rig.spawn(["run", "-d", "--bundle", container.bundle, container.id], { wrap: first.wrap });
-  await container.waitFor("running", 30);
+  await container.waitFor("running", 90);
   (await checkpoint(container, where)).ok();
   const second = piped(`${out}-2`);
   rig.spawn(["restore", "-d", ...restoreArgs(container, where)], { wrap: second.wrap });
-  await container.waitFor("running", 30);
+  await container.waitFor("running", 90);
   writeSync(second.input, "hello\n");
   await until("answered", () => readFileSync(out, "utf8").includes("said hello"));
 });
+
+realTest(
+  "standard streams that are fifos: the host's become those of restore, the container's stay",
+  async () => {
+    const container = rig.container((config) => {
+      config.root.readonly = false;
+      const loop = "while read line; do echo said $line; done";
+      config.process.args = ["sh", "-c", `mkfifo /own; exec 2<>/own; ${loop}`];
+    });
+    const dir = rig.directory();
+    const streams = (name: string): { wrap: string[]; input: number; output: string } => {
+      const paths = [join(dir, `${name}-in`), join(dir, `${name}-out`)];
+      Bun.spawnSync(["mkfifo", ...paths]);
+      // Both ends are held, so that nobody waits in open(2).
+      const [input, held] = paths.map((path) => openSync(path, "r+"));
+      const output = join(dir, `${name}-said`);
+      const reader = Bun.spawn(["cat", paths[1]!], { stdout: Bun.file(output), env: rig.env });
+      rig.defer(async () => {
+        reader.kill("SIGKILL");
+        await reader.exited;
+        closeSync(input!);
+        closeSync(held!);
+      });
+      return { wrap: ["sh", "-c", `exec "$@" <${paths[0]} >${paths[1]}`, "sh"], input: input!, output };
+    };
+    const before = streams("before");
+    (await call(rig, ["run", "-d", "--bundle", container.bundle, container.id], { wrap: before.wrap })).ok();
+    writeSync(before.input, "one\n");
+    await until("answered", () => readFileSync(before.output, "utf8").includes("said one"));
+    const where = places(rig);
+    (await checkpoint(container, where)).ok();
+    const after = streams("after");
+    (await call(rig, ["restore", "-d", ...restoreArgs(container, where)], { wrap: after.wrap })).ok();
+    writeSync(after.input, "two\n");
+    await until("answered", () => readFileSync(after.output, "utf8").includes("said two"));
+    const { pid } = await container.state();
+    expect(readlinkSync(`/proc/${pid}/fd/2`)).toBe("/own");
+  },
+);
 
 realTest("a terminal, by the console socket and by the caller's own", async () => {
   const container = rig.container((config) => {
@@ -145,11 +184,11 @@ realTest("a terminal, by the console socket and by the caller's own", async () =
   const second = places(rig);
   (await checkpoint(container, second)).ok();
   const pty = rig.pty(["restore", ...restoreArgs(container, second)]);
-  await container.waitFor("running", 30);
+  await container.waitFor("running", 90);
   pty.type("three\n");
-  await pty.until("said three", 20);
+  await pty.until("said three", 90);
   pty.type(String.fromCharCode(4)); // the end of its input
-  expect(await pty.exited(30)).toBe(5);
+  expect(await pty.exited(90)).toBe(5);
   expect(rig.states()).toEqual([]);
 });
 

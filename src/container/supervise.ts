@@ -66,7 +66,8 @@ export function supervise(
     if (extra && ready(2) && !extra.handle()) extra = undefined;
     relay?.serve((i) => ready(i + 3));
     if (ready(0)) {
-      const exit = waitChild(pidfd);
+      // Twice, as a call may fail for want of memory; it has ended, so this does not block.
+      const exit = waitChild(pidfd) ?? waitChild(pidfd);
       relay?.drain();
       // A process that criu restored by settings of its own may be no child of ours: how it ended is not known.
       return exit ?? { code: 1, signal: 0 };

@@ -349,3 +349,39 @@ describe.skipIf(!present)("one container, handed to and fro", () => {
     });
   }
 });
+
+// What an older runc cannot do is none of bunc's; it is written down here, so that nobody is surprised.
+describe.skipIf(!present)("limits of Debian's runc with containers of bunc", () => {
+  test("poststart hooks are left out when it starts what bunc has created: it runs them in create", () => {
+    const out = join(scratch.output, `hook${fresh()}`);
+    const [byRunc, byBunc] = ["runc", "bunc"].map((name) =>
+      bundle(SLEEP, (config) => {
+        const args = ["sh", "-c", `echo ${name} >>${out}`];
+        config.hooks = { poststart: [{ path: "/bin/sh", args, timeout: 5 }] };
+      }),
+    );
+    for (const { id, bundle } of [byRunc!, byBunc!]) ok(bunc("create", "--bundle", bundle, id));
+    expect(existsSync(out)).toBe(false);
+    ok(runc("start", byRunc!.id));
+    ok(bunc("start", byBunc!.id));
+    expect(readFileSync(out, "utf8")).toBe("bunc\n");
+  });
+
+  const old = present && runc("--version").stdout.startsWith("runc version 1.1.");
+
+  test.skipIf(!old)(
+    "it knows no time namespaces: its exec has the host's clock, bunc's the container's",
+    () => {
+      const made = bundle(SLEEP, (config) => {
+        config.linux.namespaces.push({ type: "time" });
+        config.linux.timeOffsets = { boottime: { secs: 1_000_000 } };
+      });
+      ok(bunc("create", "--bundle", made.bundle, made.id));
+      ok(runc("start", made.id));
+      const up = (tool: Runtime) => Number.parseFloat(ok(tool("exec", made.id, "cat", "/proc/uptime")));
+      const host = Number.parseFloat(readFileSync("/proc/uptime", "utf8"));
+      expect(up(bunc) - host).toBeGreaterThan(999_000);
+      expect(up(runc) - host).toBeLessThan(999_000);
+    },
+  );
+});

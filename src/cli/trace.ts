@@ -7,7 +7,7 @@ import { bytesOf, sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { traceWith } from "../linux/trace.ts";
 import { Recorder } from "../trace/recorder.ts";
-import { type Recorded, type Timeline, timeline } from "../trace/timeline.ts";
+import type { Recorded } from "../trace/timeline.ts";
 import { absolutePath } from "./go.ts";
 import { buncVersion } from "./version.ts";
 
@@ -50,7 +50,7 @@ export async function traced<T>({ file, title, log }: Traced, body: () => T | Pr
 
 /** Gives what went wrong, if anything did. */
 async function write(fd: number, file: string, recorded: Recorded): Promise<string | undefined> {
-  const result = writeAll(fd, bytesOf(await render(file, timeline(recorded))));
+  const result = writeAll(fd, bytesOf(await render(file, recorded)));
   return result < 0
     ? renderError(pathError("write", file === "-" ? "/dev/stderr" : file, result))
     : undefined;
@@ -75,7 +75,9 @@ function openFile(file: string): number {
   return high;
 }
 
-async function render(file: string, drawn: Timeline): Promise<string> {
+/** What draws it is loaded now that nothing is timed any more. */
+async function render(file: string, recorded: Recorded): Promise<string> {
+  const drawn = (await import("../trace/timeline.ts")).timeline(recorded);
   if (file === "-") return (await import("../trace/table.ts")).traceTable(drawn);
   if (file.endsWith(".svg")) return (await import("../trace/svg.ts")).traceSvg(drawn);
   return (await import("../trace/chrome.ts")).chromeTrace(drawn);

@@ -99,3 +99,27 @@ test("explain hands the absolute bundle on and prints what comes back", async ()
   ]);
   expect(rig.stdout).toBe("mounts\n{}\n");
 });
+
+test("explain exec hands on what exec would, and refuses what is neither", async () => {
+  const args = ["exec", "-t", "--user", "1:2", "-e", "A=b", "web", "sh", "-c", "x"];
+  expect(await run(["explain", "--json", ...args])).toBe(0);
+  expect(await run(args)).toBe(3);
+  const [explained, executed] = rig.calls as [string, object][];
+  const { detach: _, log: __, ...options } = executed![1] as { detach: boolean; log: object };
+  expect(explained![0]).toBe("explain exec");
+  expect(explained![1]).toMatchObject(options);
+  expect(rig.stdout).toBe("{}\n");
+  rig.stdout = "";
+  expect(await run(["explain", "exec", "--help"])).toBe(0);
+  expect(rig.stdout).toContain("--no-new-privs");
+  for (const [wrong, words] of [
+    [["web"], 'takes no \\"web\\"'],
+    [["-b", "/b", "exec", "web", "sh"], "takes no --bundle"],
+    [["exec"], "container id cannot be empty"],
+    [["exec", "--bogus", "web"], "flag provided but not defined: -bogus"],
+  ] as const) {
+    rig.stderr = "";
+    expect(await run(["explain", ...wrong])).toBe(1);
+    expect(rig.stderr).toContain(words);
+  }
+});

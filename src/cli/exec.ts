@@ -23,7 +23,13 @@ export async function command(context: Context): Promise<number> {
   }
 }
 
-function execOptions({ args, flags, global, log }: Context): ExecOptions {
+/** The options of an exec from its flags and arguments. */
+export function execOptions({
+  args,
+  flags,
+  global,
+  log,
+}: Pick<Context, "args" | "flags" | "global" | "log">): ExecOptions {
   const options: ExecOptions = {
     root: global.root,
     id: containerId(args),

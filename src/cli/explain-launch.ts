@@ -10,16 +10,18 @@ import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
 import { hookAbout, hookStruct } from "../launch/hooks.ts";
 import { NetDeviceProgram, wantedNetDevices } from "../launch/net-devices.ts";
-import { Part, Slots } from "../launch/program.ts";
+import { Part, Slot, Slots } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { bytesOf, memfdPath, sys } from "../linux/lib.ts";
-import type { Hook, Spec } from "../oci/config.ts";
+import type { Hook, LinuxSeccomp, Spec } from "../oci/config.ts";
+import { claim, openings, passListener, plain, removal, save } from "./explain-parent.ts";
 
 /** Stands for the id, which only `create` and `run` are given. */
 const ID = "<container-id>";
 /** Stands for init's pid in paths. */
 const PID = "<pid of init>";
+const PLACE = { stateDir: `<root>/${ID}`, pid: PID };
 /** Stands for the environment of hooks that name none: it is the caller's, and nobody wants it printed. */
 const HOOK_ENV = ["<environment of bunc>"];
 
@@ -33,14 +35,24 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
   const group = planCgroup({ spec, id: ID, layout: host.cgroup!, slots: new Slots() });
   const launch = new Launch(spec, await settingsFor(spec, bundle, group), host);
   const { birth, fds, firstFd, first } = launch.plan;
-  const parts: SidePart[] = [{ side: "parent", part: group.compileCreate() }];
+  const parts: SidePart[] = [];
+  plain(parts, claim(PLACE));
+  parent(parts, group.compileCreate());
+  plain(parts, openings(fds, PLACE));
+  const before = parts.length;
   for (const { part, stage } of first) {
     parts.push({ side: "init", part });
-    if (stage === Stage.user) parent(parts, await idMaps(spec));
+    if (stage === Stage.user) plain(parts, await idMaps(spec));
+  }
+  if (spec.linux?.netDevices) {
+    const { movePart } = await import("../container/net-devices.ts");
+    parent(parts, movePart(wantedNetDevices(spec), new Slot(0, "netlink socket"), 0));
   }
   let limited = false;
   for (const { part, stage } of launch.rest()) {
+    if (stage === Stage.last) plain(parts, save(PLACE));
     parts.push({ side: "init", part });
+    if (stage === Stage.listener) plain(parts, passListener(spec));
     if (stage === Stage.none || stage === Stage.last || stage === Stage.listener) continue;
     if (!limited) parent(parts, group.compileLimits());
     limited = true;
@@ -49,7 +61,9 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
     parent(parts, hooks(spec, "createRuntime", bundle, "creating"));
   }
   parent(parts, hooks(spec, "poststart", bundle, "running"));
-  return { birth, fds, firstFd, parts, before: 1, intoCgroup: group.bearsInit, notes };
+  plain(parts, removal(PLACE, group));
+  parent(parts, hooks(spec, "poststop", bundle, "stopped"));
+  return { birth, fds, firstFd, parts, before, intoCgroup: group.bearsInit, notes };
 }
 
 function parent(parts: SidePart[], part: Part): void {
@@ -76,7 +90,7 @@ function writeProc(part: Part, name: string, text: string): void {
 
 function hooks(
   spec: Spec,
-  kind: "prestart" | "createRuntime" | "poststart",
+  kind: "prestart" | "createRuntime" | "poststart" | "poststop",
   bundle: string,
   status: string,
 ): Part {
@@ -101,7 +115,7 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
     preserve: 0,
     waitForStart: false,
     pidfdSocket: false,
-    seccomp: await seccompFilter(spec),
+    seccomp: spec.linux?.seccomp ? (await seccompFilter())(spec.linux.seccomp) : undefined,
     setgroups: sys(abi.SYS_geteuid) === 0,
     enterCgroup: (part) => group.compileEnter(part),
     nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
@@ -111,16 +125,15 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
   };
 }
 
-/** Compiled here and not taken from the cache, which would be written to. */
-async function seccompFilter(spec: Spec): Promise<LaunchSettings["seccomp"]> {
-  const profile = spec.linux?.seccomp;
-  if (!profile) return undefined;
+/** Loads the compiler of seccomp profiles. The cache is left out: it would be written to. */
+export async function seccompFilter(): Promise<(profile: LinuxSeccomp) => LaunchSettings["seccomp"]> {
   const [{ compileSeccomp }, { openSeccompLibrary }, { seccompImage }] = await Promise.all([
     import("../seccomp/compile.ts"),
     import("../seccomp/native.ts"),
     import("../seccomp/embedded.ts"),
   ]);
-  return compileSeccomp(profile, openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())));
+  return (profile) =>
+    compileSeccomp(profile, openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())));
 }
 
 /**

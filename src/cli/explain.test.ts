@@ -8,7 +8,6 @@ import { plainSpec } from "../launch/testing.ts";
 import type { Spec } from "../oci/config.ts";
 import { defaultSpec, formatSpec } from "../oci/spec-default.ts";
 import { command, explainBundle } from "./explain.ts";
-import type { CommandContext } from "./types.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "bunc-explain-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -34,9 +33,9 @@ async function explain(json = false): Promise<{ stdout: string; error: string }>
     },
     stderr() {},
   };
-  const context = { flags: { bundle, json }, output, containers: { explainBundle } };
+  const context = { args: [], flags: { bundle, json }, output, containers: { explainBundle } };
   try {
-    expect(await command(context as unknown as CommandContext<"explain", "explainBundle">)).toBe(0);
+    expect(await command(context as unknown as Parameters<typeof command>[0])).toBe(0);
     return { stdout, error: "" };
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;

@@ -2,11 +2,15 @@
 import { loadBundle } from "../bundle/load.ts";
 import { renderProblem, validateConfig } from "../bundle/validate.ts";
 import { bundleIo } from "../container/bundle-io.ts";
+import type { ExecOptions } from "../container/exec.ts";
 import { BuncError, type Problem } from "../errors.ts";
 import { explainProgram, renderJson, renderText } from "../launch/explain.ts";
 import { readText } from "../linux/file.ts";
+import { execOptions } from "./exec.ts";
 import { launchProgram } from "./explain-launch.ts";
 import { absolutePath } from "./go.ts";
+import { parseFlags } from "./parse.ts";
+import { HELP_FLAG, TABLE } from "./table.ts";
 import type { CommandContext } from "./types.ts";
 
 /** All problems of a config.json, to be listed one by one. */
@@ -18,10 +22,13 @@ class ProblemsError extends BuncError {
   }
 }
 
-export const containers = { explainBundle };
+export const containers = { explainBundle, explainExec };
 
-export async function command(context: CommandContext<"explain", "explainBundle">): Promise<number> {
-  const { flags, output } = context;
+type Context = CommandContext<"explain", "explainBundle" | "explainExec">;
+
+export async function command(context: Context): Promise<number> {
+  const { flags, output, args } = context;
+  if (args.length > 0) return exec(context);
   try {
     await output.stdout(await context.containers.explainBundle(absolutePath(flags.bundle), flags.json));
     return 0;
@@ -33,6 +40,33 @@ export async function command(context: CommandContext<"explain", "explainBundle"
     await output.stdout(lines.map((line) => `${line}\n`).join(""));
     throw error;
   }
+}
+
+/** `explain exec`, with the options that exec has. */
+async function exec(context: Context): Promise<number> {
+  const { argv0, args, flags, output } = context;
+  const [name, ...rest] = args;
+  if (name !== "exec" || flags.bundle) {
+    const wrong = name === "exec" ? "--bundle: the container has one" : JSON.stringify(name);
+    throw new BuncError(`${argv0} explain takes no ${wrong}`, {
+      code: "usage",
+      hint: 'it explains a bundle, or "exec [options] <container-id> <command>"',
+    });
+  }
+  const spec = TABLE.exec();
+  const parsed = parseFlags({ ...spec.flags, ...HELP_FLAG }, rest, true);
+  if (parsed.values.help) {
+    await output.stdout((await import("./help.ts")).commandHelp(argv0, "exec", spec));
+    return 0;
+  }
+  const options = execOptions({ ...context, args: parsed.args, flags: parsed.values });
+  await output.stdout(await context.containers.explainExec(options, flags.json));
+  return 0;
+}
+
+/** Loaded only when it is asked for. */
+async function explainExec(options: ExecOptions, json: boolean): Promise<string> {
+  return (await import("./explain-exec.ts")).explainExec(options, json);
 }
 
 /**

@@ -79,6 +79,7 @@ const layer: ContainerLayer = {
   listContainers: (root) =>
     record({ containers: rig.containers, errors: ["load container bad: unexpected end"] }, "list", root),
   explainBundle: (bundle, json) => record(json ? "{}\n" : "mounts\n", "explain", bundle, json),
+  explainExec: (options, json) => record(json ? "{}\n" : "setns\n", "explain exec", options, json),
   examineHost: (root, here) => record(rig.report, "doctor", root, here),
 };
 

@@ -201,11 +201,15 @@ below, or, with --process, that of a file. What fails before the command runs en
     load: (): Promise<CommandModule> => import("./exec.ts"),
   }),
   explain: () => ({
-    usage: "show what running a bundle would do, call by call, without doing it",
-    args: "",
-    count: [0, 0],
+    usage: "show what running a bundle or an exec would do, call by call, without doing it",
+    args: `[exec [options] ${CONTAINER_ID} <command> [arguments]]`,
+    count: [0, Number.POSITIVE_INFINITY],
     about: `Every system call is shown with its arguments and the place in config.json it comes
-from, grouped by phase. Needs no privileges and changes nothing.`,
+from, grouped by phase. Needs no privileges and changes nothing.
+
+With "exec", and all its options, it shows what the same exec would do, and for each
+call the option or the file of --process that it comes from.`,
+    flagsFirst: true,
     flags: {
       bundle: BUNDLE,
       json: { kind: "bool", usage: "write JSON" },

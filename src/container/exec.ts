@@ -13,7 +13,7 @@ import { closeFd } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
 import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
-import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import type { LinuxNamespaceType, LinuxSeccomp, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { enterV1, execCgroups, openUnified, parseSubCgroups } from "./exec-cgroup.ts";
 import { changeProcess, type ExecChanges, parseProcess, readProcess } from "./exec-process.ts";
@@ -79,6 +79,30 @@ export async function startExec(options: ExecOptions, console: Console = {}): Pr
   }
 }
 
+/** A compiled exec. */
+export interface ExecPlan {
+  program: ExecProgram;
+  /** The container's. */
+  spec: Spec;
+  settings: LaunchSettings;
+  /** Directories of the cgroups to join, by controller. */
+  cgroups: Readonly<Record<string, string>>;
+}
+
+/** Compiles seccomp profiles. */
+type LoadFilter = (profile: LinuxSeccomp, options: LaunchOptions) => LaunchSettings["seccomp"];
+
+/**
+ * What `startExec` would have executed, for `explain`: nothing is started.
+ * @throws BuncError as startExec
+ */
+export async function planExec(options: ExecOptions, loadFilter: LoadFilter): Promise<ExecPlan> {
+  const summary = readSummary(options.root, options.id);
+  if (statusOf(summary, statePath(options.root, options.id), live) === "stopped") throw stopped();
+  // Whoever executes it relays a terminal, or has a socket for it.
+  return new Exec(options, summary, -1, { fd: -1 }).compile(loadFilter);
+}
+
 /**
  * `exec` as the command has it.
  * @returns the exit code for the caller: the program's, 128+n for a signal, 0 when detached
@@ -126,6 +150,21 @@ class Exec {
   ) {}
 
   async start(): Promise<Started> {
+    const plan = await this.compile();
+    let init: Init | undefined;
+    try {
+      init = await this.spawn(plan);
+      await this.follow(init, plan.program, plan.spec);
+    } catch (error) {
+      init?.kill();
+      if (!(error instanceof BuncError)) throw error;
+      throw new BuncError(`unable to start container process: ${error.message}`, error.fields);
+    }
+    init.close();
+    return { pid: init.pid, pidfd: init.pidfd };
+  }
+
+  async compile(loadFilter?: LoadFilter): Promise<ExecPlan> {
     const { options, summary, console } = this;
     tracer?.step("read and check the bundle");
     const { spec } = loadBundle(summary.bundle, bundleIo);
@@ -146,7 +185,7 @@ class Exec {
     }
     const joined = namespacesOf(summary.pid);
     const cgroups = execCgroups(summary.cgroupPaths, parseSubCgroups(options.cgroups));
-    const settings = await this.settings(spec, process, joined, cgroups);
+    const settings = await this.settings(spec, process, joined, cgroups, loadFilter);
     const host = hostFacts({ ...spec, process }, false, readLayout());
     const { initial, final } = process.execCPUAffinity ?? {};
     const affinity = {
@@ -154,17 +193,7 @@ class Exec {
       final: final ? parseNumberList(final) : undefined,
     };
     const program = new ExecProgram(spec, process, { join: joined, affinity }, settings, host);
-    let init: Init | undefined;
-    try {
-      init = await this.spawn(program, spec, settings.preserve, cgroups);
-      await this.follow(init, program, spec);
-    } catch (error) {
-      init?.kill();
-      if (!(error instanceof BuncError)) throw error;
-      throw new BuncError(`unable to start container process: ${error.message}`, error.fields);
-    }
-    init.close();
-    return { pid: init.pid, pidfd: init.pidfd };
+    return { program, spec, settings, cgroups };
   }
 
   private async settings(
@@ -172,6 +201,7 @@ class Exec {
     process: Process,
     joined: readonly LinuxNamespaceType[],
     cgroups: Readonly<Record<string, string>>,
+    loadFilter?: LoadFilter,
   ): Promise<LaunchSettings> {
     const { options, summary } = this;
     const euid = sys(abi.SYS_geteuid);
@@ -183,7 +213,7 @@ class Exec {
     }
     const profile = spec.linux?.seccomp;
     const seccomp = profile
-      ? (await import("./seccomp-filter.ts")).loadFilter(profile, this.launchOptions())
+      ? (loadFilter ?? (await import("./seccomp-filter.ts")).loadFilter)(profile, this.launchOptions())
       : undefined;
     return {
       id: options.id,
@@ -204,12 +234,7 @@ class Exec {
     };
   }
 
-  private async spawn(
-    program: ExecProgram,
-    spec: Spec,
-    preserve: number,
-    cgroups: Readonly<Record<string, string>>,
-  ): Promise<Init> {
+  private async spawn({ program, spec, settings, cgroups }: ExecPlan): Promise<Init> {
     if (tracer) {
       tracer.program({ fds: program.fds, firstFd: program.firstFd, spec, joined: this.summary.pid });
       tracer.step("open what bunc-init inherits");
@@ -229,7 +254,7 @@ class Exec {
         flags: 0,
         firstFd: program.firstFd,
         fds: opened.fds,
-        preserve,
+        preserve: settings.preserve,
         stdio: this.options.stdio,
         ...(cgroup < 0 ? {} : { cgroup }),
       });

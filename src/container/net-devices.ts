@@ -6,7 +6,7 @@ import {
   NetDeviceProgram,
   wantedNetDevices,
 } from "../launch/net-devices.ts";
-import { Part } from "../launch/program.ts";
+import { type Arg, Part } from "../launch/program.ts";
 import { abi, ifaddrmsg_, ifinfomsg_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { pathError } from "../linux/file.ts";
@@ -171,7 +171,8 @@ export function moveNetDevices(program: NetDeviceProgram, pid: number): void {
   }
 }
 
-function movePart(devices: readonly NetDevice[], socket: number, namespace: number): Part {
+/** The requests that move devices; pure. */
+export function movePart(devices: readonly NetDevice[], socket: Arg, namespace: number): Part {
   const part = new Part();
   let seq = 0;
   for (const { path, host, name, index } of devices) {

@@ -138,6 +138,8 @@ export interface ContainerLayer {
   listContainers(root: string): Result<Listing>;
   /** What `explain` prints of the bundle in an absolute directory: text for people, or JSON. */
   explainBundle(bundle: string, json: boolean): Result<string>;
+  /** The same of an exec in a container. */
+  explainExec(options: ExecOptions, json: boolean): Result<string>;
   /** What `doctor` finds out about this host; `here` is the current directory. */
   examineHost(root: string, here: string): Result<Report>;
 }

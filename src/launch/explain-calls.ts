@@ -286,6 +286,12 @@ const CALLS: Readonly<Record<string, Signature | ((op: Op) => Signature)>> = {
     ["type", by(flags.socketType)],
     ["protocol", unlessZero],
   ],
+  socketpair: [
+    ["family", by(flags.addressFamily)],
+    ["type", by(flags.socketType)],
+    ["protocol", unlessZero],
+    ["pair", omit],
+  ],
   statfs: [PATH, ["buffer"]],
   symlinkat: [["target"], DIR, PATH],
   umask: [["mask", octal]],

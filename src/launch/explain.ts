@@ -21,6 +21,8 @@ export type Side = "parent" | "init";
 export interface SidePart {
   side: Side;
   part: Part;
+  /** What the parent does by calls of its own, and not as a program: its operations have no index. */
+  plain?: boolean;
 }
 
 /** A whole launch: what both sides execute, in the order in which it happens. */
@@ -54,12 +56,14 @@ export interface ExplainedArg {
 
 /** One operation as --json has it. */
 export interface ExplainedOp {
-  /** In the whole program of its side; null for clone3, which is no operation of a program. */
+  /** In the whole program of its side; null for what bunc does by a call of its own. */
   index: number | null;
   side: Side;
   phase: string;
   /** Place in config.json, "" when no field asked for it. */
   path: string;
+  /** Of an exec: the flag or the file that asked for it; absent where it is the container's config.json. */
+  origin?: string;
   call: string;
   args: ExplainedArg[];
   /** The operation without its conditions, on one line. */
@@ -86,9 +90,9 @@ export function explainProgram(program: LaunchProgram): ExplainedPart[] {
   // Slots and descriptors are another set on each side.
   const names = { parent: new Names(), init: new Names(fds, firstFd) };
   const next = { parent: 0, init: 0 };
-  const explained = program.parts.map(({ side, part }) => ({
+  const explained = program.parts.map(({ side, part, plain }) => ({
     side,
-    ops: part.ops.map((op) => explainOp(op, next[side]++, side, names[side])),
+    ops: part.ops.map((op) => explainOp(op, plain ? null : next[side]++, side, names[side])),
   }));
   explained.splice(before, 0, { side: "parent", ops: [explainBirth(program)] });
   return explained;
@@ -183,7 +187,7 @@ function origin({ from }: InheritedFd): string {
   }
 }
 
-function explainOp(op: Op, index: number, side: Side, names: Names): ExplainedOp {
+function explainOp(op: Op, index: number | null, side: Side, names: Names): ExplainedOp {
   const call = callName(op.call);
   const made = op.call >= abi.BUNC_OP_FIRST ? composite(op.call) : undefined;
   const known = made?.args ?? signature(call, op);
@@ -265,7 +269,7 @@ export function renderText(parts: readonly ExplainedPart[], notes: readonly stri
 }
 
 function renderGroup(ops: readonly ExplainedOp[]): string {
-  const paths = ops.map((op) => plain(op.path) || "-");
+  const paths = ops.map((op) => plain(op.origin ?? op.path) || "-");
   const width = Math.min(PATH_WIDTH, Math.max(...paths.map((path) => path.length)));
   return ops
     .map((op, i) => {

@@ -176,4 +176,39 @@ buncDescribe("explain", () => {
     expect(result.code).toBe(1);
     expect(result.stdout + result.stderr).toContain("process.cwd");
   });
+
+  test("exec shows what exec would do, with the option or file that each call comes from", async () => {
+    const container = rig.container((config) => {
+      config.process.args = ["sleep", "60"];
+    });
+    await container.detach();
+    const explain = async (...args: string[]) => (await rig.call(["explain", "exec", ...args])).ok().stdout;
+    const text = await explain("--user", "5:6", "--cwd", "/bin", container.id, "sh", "-c", "echo x");
+    expect(text).toMatch(/--user +setresuid\(5, 5, 5\)/);
+    expect(text).toMatch(/--cwd +chdir\("\/bin"\)/);
+    expect(text).toMatch(/command +execve\(.*\["sh", "-c", "echo x"\]/);
+    expect(text).toMatch(/process\.capabilities +capset/);
+    expect(text).toContain("parent: namespaces");
+    const file = container.path("process.json");
+    writeFileSync(file, JSON.stringify({ ...container.config.process, args: ["id"] }));
+    expect(await explain("--process", file, container.id)).toContain(`${file}: args  execve(`);
+    // Nothing was started, and what is shown is what is executed.
+    expect((await rig.call(["ps", "-f", "json", container.id])).ok().stdout.split(",")).toHaveLength(1);
+    const json = (await rig.call(["explain", "--json", "exec", container.id, "true"])).ok().stdout;
+    const parts: { side: string; ops: { index: number; call: string; origin?: string }[] }[] =
+      JSON.parse(json);
+    const told = parts.filter(({ side }) => side === "init").flatMap(({ ops }) => ops);
+    expect(told.at(-1)).toMatchObject({ call: "execve", origin: "command" });
+    const trace = container.path("trace.json");
+    (await rig.call(["exec", "--trace", trace, container.id, "true"])).ok();
+    const { traceEvents } = JSON.parse(readFileSync(trace, "utf8"));
+    const { pid } = traceEvents.findLast(({ name }: { name: string }) => name === "process_name");
+    const done = traceEvents.filter(
+      (event: { pid: number; cat: string }) => event.pid === pid && event.cat === "op",
+    );
+    expect(done.map(({ name }: { name: string }) => name)).toEqual(told.map(({ call }) => call));
+    (await container.remove("--force")).ok();
+    const gone = await rig.call(["explain", "exec", container.id, "true"]);
+    expect([gone.code, gone.stderr]).toEqual([1, expect.stringContaining("container does not exist")]);
+  });
 });

@@ -28,7 +28,7 @@ GEN = src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
 LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' /usr/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
-	runc crun containerd redis-server uidmap strace iproute2 util-linux procps
+	runc crun containerd redis-server uidmap strace iproute2 util-linux procps mandoc zsh fish
 
 .PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench install clean deps apt npm
 
@@ -158,8 +158,17 @@ demo: deps
 	$(MAKE) bunc
 	scripts/demo
 
-install: bunc
+# Man pages and completions, from the table of commands.
+build/share: src/cli/table.ts $(wildcard src/cli/manual/*.ts) scripts/manual.ts $(GEN) $(BUN)
+	rm -rf $@
+	$(BUN) scripts/manual.ts $@ $(VERSION) $(or $(shell git log -1 --format=%cs 2>/dev/null),$(shell date +%F))
+
+# The shim is the same file under another name: containerd finds it in $$PATH.
+install: bunc build/share
 	install -D -m 755 bunc $(DESTDIR)$(PREFIX)/sbin/bunc
+	install -d $(DESTDIR)$(PREFIX)/bin
+	ln -sf ../sbin/bunc $(DESTDIR)$(PREFIX)/bin/containerd-shim-bunc-v2
+	cd build/share && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/{} \;
 
 clean:
 	rm -rf build bunc src/linux/abi.gen.ts $(PROTO)

@@ -30,7 +30,7 @@ LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
 	runc crun containerd redis-server uidmap strace iproute2 util-linux procps mandoc zsh fish
 
-.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench install clean deps apt npm
+.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench bench-shim install clean deps apt npm
 
 build: bunc
 
@@ -148,6 +148,9 @@ vm-test: bunc build/test-helper
 
 test-fault: bunc build/bunc-faults build/test-helper
 	$(BUN) test test/fault
+
+bench-shim: apt bunc
+	$(BUN) test/bench/shim.ts
 
 bench: apt bunc build/bench-timer
 	$(BUN) test/bench/bench.ts

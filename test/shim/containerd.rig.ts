@@ -1,18 +1,9 @@
 // A containerd of Debian's with everything of its own: directories, socket, namespace, and bunc's shim in its $PATH.
-import { createHash } from "node:crypto";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeImage } from "../rig/image.ts";
 import type { Rig } from "../rig/rig.ts";
-import { makeRootfs, output } from "../rig/rootfs.ts";
+import { makeRootfs } from "../rig/rootfs.ts";
 import { cgroupMounts, runtime } from "../rig/runtime.ts";
 
 export const IMAGE = "docker.io/library/busybox:test";
@@ -106,41 +97,11 @@ disabled_plugins = ${JSON.stringify(disabled)}
   async importImage(): Promise<void> {
     const build = this.rig.directory();
     makeRootfs(join(build, "rootfs"), this.rig.scratch.store);
-    output(["tar", "-C", join(build, "rootfs"), "-cf", join(build, "layer.tar"), "."]);
-    const blobs = join(build, "image/blobs/sha256");
-    mkdirSync(blobs, { recursive: true });
-    const put = (bytes: Uint8Array | string) => {
-      const digest = createHash("sha256").update(bytes).digest("hex");
-      writeFileSync(join(blobs, digest), bytes);
-      return { digest: `sha256:${digest}`, size: Buffer.byteLength(bytes) };
-    };
-    const type = (name: string) => `application/vnd.oci.image.${name}`;
-    const layer = put(readFileSync(join(build, "layer.tar")));
-    const config = put(
-      JSON.stringify({
-        architecture: process.arch === "arm64" ? "arm64" : "amd64",
-        os: "linux",
-        config: { Env: ["PATH=/bin"], Cmd: ["sh"] },
-        rootfs: { type: "layers", diff_ids: [layer.digest] },
-      }),
+    const { code, stderr } = await this.ctr(
+      "images",
+      "import",
+      makeImage(build, join(build, "rootfs"), IMAGE),
     );
-    const manifest = put(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: type("manifest.v1+json"),
-        config: { mediaType: type("config.v1+json"), ...config },
-        layers: [{ mediaType: type("layer.v1.tar"), ...layer }],
-      }),
-    );
-    const annotations = { "io.containerd.image.name": IMAGE };
-    const index = {
-      schemaVersion: 2,
-      manifests: [{ mediaType: type("manifest.v1+json"), ...manifest, annotations }],
-    };
-    writeFileSync(join(build, "image/index.json"), JSON.stringify(index));
-    writeFileSync(join(build, "image/oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
-    output(["tar", "-C", join(build, "image"), "-cf", join(build, "image.tar"), "."]);
-    const { code, stderr } = await this.ctr("images", "import", join(build, "image.tar"));
     if (code !== 0) throw new Error(`ctr images import: ${stderr}`);
   }
 

@@ -130,13 +130,13 @@ format:
 	node_modules/.bin/biome check --write .
 
 test-unit: $(GEN) build/libbunc.so
-	$(BUN) test src test/bench
+	$(BUN) test --timeout 60000 src test/bench
 
 test-integration: bunc build/test-helper
 	$(BUN) test test/integration
 
 test-shim: bunc build/test-helper
-	$(BUN) test test/shim
+	$(BUN) test --timeout 120000 test/shim
 
 # The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
 cgroup2-test: bunc build/test-helper

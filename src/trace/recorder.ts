@@ -95,6 +95,14 @@ export class Recorder implements Tracer {
   }
 
   init(): InitTracer {
+    const step = this.steps.at(-1);
+    this.step("prepare the trace");
+    const init = this.prepared();
+    if (step) this.step(step.name, step.path);
+    return init;
+  }
+
+  private prepared(): InitTracer {
     const init = new InitRecorder(
       this,
       this.quietly(() => newMemory(this.directory)),

@@ -146,8 +146,25 @@ export function timeline(recorded: Recorded): Timeline {
     lanes.push({ name: lanes.length === 1 ? "bunc-init" : `bunc-init ${lanes.length}`, pid: run.pid });
     if (run.untimed && run.untimed.from < run.ops.length) notes.push(run.untimed.why);
   }
+  keepDecisive(slices, error !== undefined);
   const start = -loaded;
   return { title, version, lanes, slices, start, end, notes, ...(error === undefined ? {} : { error }) };
+}
+
+/** The step of the launcher that begins when all is lost. */
+export const TAKE_BACK = "take everything back";
+
+/** Of all that failed marks the one that the command failed with: bunc goes on after some, and others come when it gives up. */
+function keepDecisive(slices: readonly Slice[], failed: boolean): void {
+  const lost = slices.find(({ kind, name }) => kind === "step" && name === TAKE_BACK)?.start;
+  let decisive: Slice | undefined;
+  for (const slice of slices) {
+    if (!slice.failed) continue;
+    delete slice.failed;
+    const late = lost !== undefined && slice.start > lost;
+    if (failed && !late && (!decisive || slice.start >= decisive.start)) decisive = slice;
+  }
+  if (decisive) decisive.failed = true;
 }
 
 function hostSlices({ steps, calls, parts, loaded, end }: Recorded): Slice[] {

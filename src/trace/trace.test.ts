@@ -6,7 +6,7 @@ import { chromeTrace } from "./chrome.ts";
 import { correctClock } from "./recorder.ts";
 import { traceSvg } from "./svg.ts";
 import { leaves, traceTable } from "./table.ts";
-import { type InitRun, type Recorded, type Time, timeline } from "./timeline.ts";
+import { type InitRun, type Recorded, TAKE_BACK, type Time, timeline } from "./timeline.ts";
 
 const op = (call: number, args: Op["args"], path = "", options: Op["options"] = {}): Op => ({
   ...{ call, args, path, options, phase: "mounts" },
@@ -82,10 +82,30 @@ describe("the timeline", () => {
   test("of a failure ends at the operation that failed", () => {
     const times = [...TIMES.slice(0, 4), time(9000, 9500, -abi.ENOEXEC)];
     const failed = { index: 4, errno: abi.ENOEXEC };
-    const { slices } = timeline(recorded({ times, failed, ended: undefined }));
+    const { slices } = timeline(recorded({ times, failed, ended: undefined }, { error: "no" }));
     expect(slices.at(-1)).toMatchObject({ name: "execve", failed: true, errno: "ENOEXEC", end: 9500 });
     const early = timeline(recorded({ failed: { index: 1, errno: abi.EPERM }, ended: undefined }));
     expect(early.slices.filter(({ lane }) => lane === 1).map(({ index }) => index)).toEqual([0, 1]);
+  });
+
+  test("marks one failure: not what bunc went on after, nor what failed when it gave up", () => {
+    const part = (at: number, call: number) => ({
+      ...{ ops: [op(call, [5])], first: 0, times: [time(at, at + 10, -abi.EACCES)], failed: 0 },
+    });
+    const parts = [part(400, abi.SYS_mkdirat), part(15_000, abi.SYS_flock)];
+    const run = {
+      times: [time(1000, 2000, -abi.EPERM)],
+      failed: { index: 0, errno: abi.EPERM },
+      ended: undefined,
+    };
+    const steps = [{ name: TAKE_BACK, path: "", start: 14_000, end: 20_000 }];
+    const names = (recorded: Recorded) =>
+      timeline(recorded)
+        .slices.filter(({ failed }) => failed)
+        .map(({ name }) => name);
+    expect(names(recorded(run, { parts, steps, error: "no" }))).toEqual(["getpid"]);
+    expect(names(recorded({}, { parts, steps, error: "no" }))).toEqual(["mkdirat"]);
+    expect(names(recorded({}, { parts }))).toEqual([]);
   });
 
   test("of an init that waits ends where it waits", () => {
@@ -183,7 +203,7 @@ describe("the table", () => {
   test("names the failed operation, and shows nothing of a bundle that a terminal would act on", () => {
     const ops = [op(abi.SYS_unlinkat, [abi.AT_FDCWD, "/\u001b[2J", 0], "mounts[0]")];
     const run = { ops, times: [time(1000, 2000, -abi.EPERM)], failed: { index: 0, errno: abi.EPERM } };
-    const text = traceTable(timeline(recorded({ ...run, ended: undefined })));
+    const text = traceTable(timeline(recorded({ ...run, ended: undefined }, { error: "no" })));
     expect(text.split("\n")[1]).toStartWith("failed: bunc-init: unlinkat(AT_FDCWD,");
     expect(text).not.toContain("\u001b");
   });

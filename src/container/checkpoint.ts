@@ -118,6 +118,7 @@ class Checkpoint {
       const common = commonOptions(options, annotations, LOG);
       const version = await criuVersion(env);
       requireVersion(version, LEAST_CRIU);
+      if (options.log.debugging) options.log.debug(`Using CRIU ${version}`);
       const fifos = fifoNames(this.state.init_process_pid);
       const request: Partial<Options> = {
         ...common,
@@ -155,6 +156,8 @@ class Checkpoint {
 
   private async perform(opts: Partial<Options>, directories: Directories): Promise<void> {
     const { preDump } = this.options;
+    const { log } = this.options;
+    if (log.debugging) log.debug(`CRIU options: ${JSON.stringify(opts)}`);
     const swrk = await Swrk.start({ env: this.env, quiet: true });
     try {
       const type = preDump ? Type.PRE_DUMP : Type.DUMP;
@@ -168,10 +171,12 @@ class Checkpoint {
   }
 
   private notified({ script }: Notification): void {
+    const { log } = this.options;
+    if (log.debugging) log.debug(`notify: ${script}`);
     if (script === "post-dump") this.markCheckpointed();
     if (script === "status-ready" && this.statusFd >= 0) {
       const n = sys(abi.SYS_write, this.statusFd, new Uint8Array(1), 1);
-      if (n < 0) this.options.log.warn(`can't write \\0 to status fd: ${pathError("write", "", n).message}`);
+      if (n < 0) log.warn(`can't write \\0 to status fd: ${pathError("write", "", n).message}`);
       closeFd(this.statusFd);
       this.statusFd = -1;
     }

@@ -134,6 +134,7 @@ export class Restore {
     this.dir.claim(this.claim());
     this.version = await criuVersion(this.env);
     requireVersion(this.version, LEAST_CRIU);
+    if (options.log.debugging) options.log.debug(`Using CRIU ${this.version}`);
     for (const flag of ["lsmProfile", "lsmMountContext"] as const) {
       if (!options[flag] || this.version >= LSM) continue;
       const name = flag === "lsmProfile" ? "--lsm-profile" : "--lsm-mount-context";
@@ -208,6 +209,8 @@ export class Restore {
       const swrk = this.swrk!;
       this.cgroup!.limit();
       opts.cg_root = cgroupRoots(swrk.pid);
+      const { log } = options;
+      if (log.debugging) log.debug(`CRIU options: ${JSON.stringify(opts)}`);
       await perform(swrk, { type: Type.RESTORE, opts: opts as Options }, (told) => this.notified(told));
       await swrk.end();
     } catch (error) {
@@ -248,6 +251,8 @@ export class Restore {
   }
 
   private async notified({ script, pid, fd }: Notification): Promise<void> {
+    const { log } = this.options;
+    if (log.debugging) log.debug(`notify: ${script}`);
     if (script === "setup-namespaces") await this.setUpNamespaces(pid);
     else if (script === "post-restore") this.restored(pid);
     else if (script === "orphan-pts-master") await this.passTerminal(fd);

@@ -2,7 +2,7 @@
 import { validateResources } from "../bundle/validate.ts";
 import { updateContainer } from "../container/update.ts";
 import { BuncError } from "../errors.ts";
-import { pathError, readText } from "../linux/file.ts";
+import { pathError, readInput } from "../linux/file.ts";
 import type { LinuxCPU, LinuxMemory, LinuxResources } from "../oci/config.ts";
 import { parseJson } from "../oci/json.ts";
 import { normaliseResources } from "../oci/legacy.ts";
@@ -31,7 +31,7 @@ export async function command(context: CommandContext<"update", "updateContainer
 }
 
 async function fromFile(path: string): Promise<LinuxResources> {
-  const text = path === "-" ? await Bun.stdin.text() : readText(path, LONGEST);
+  const text = path === "-" ? await Bun.stdin.text() : readInput(path, LONGEST);
   if (typeof text === "number") throw pathError("open", path, text);
   const value = parseJson(text);
   foldCase("resources", value);

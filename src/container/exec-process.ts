@@ -1,9 +1,12 @@
 /** The process that `exec` starts: one of a file, or the container's own with what the command line changes. */
+import { checkProcess } from "../bundle/check-process.ts";
+import { type Findings, problem } from "../bundle/findings.ts";
 import { LONGEST_CONFIG } from "../bundle/load.ts";
-import { problemsError, validateProcess } from "../bundle/validate.ts";
+import { problemsError, renderProblem, validateProcess } from "../bundle/validate.ts";
 import { BuncError } from "../errors.ts";
-import { pathError, readText } from "../linux/file.ts";
+import { pathError, readInput } from "../linux/file.ts";
 import type { Process } from "../oci/config.ts";
+import type { Log } from "./types.ts";
 
 /** What the command line says of the process; what is absent stays as the container's own process has it. */
 export interface ExecChanges {
@@ -27,7 +30,7 @@ export interface ExecChanges {
  * @throws BuncError naming the file, or all its problems
  */
 export function readProcess(path: string): Process {
-  const text = readText(path, LONGEST_CONFIG);
+  const text = readInput(path, LONGEST_CONFIG);
   if (typeof text === "number") throw pathError("open", path, text);
   try {
     return parseProcess(text);
@@ -48,10 +51,14 @@ export function parseProcess(json: string): Process {
 }
 
 /**
- * The container's process as the command line changes it, checked again.
- * @throws BuncError in runc's words
+ * The container's process as the command line changes it, checked as that of a config.json is.
+ * @throws BuncError in runc's words, or with all problems of the process
  */
-export function changeProcess(own: Process | undefined, changes: ExecChanges): Process {
+export function changeProcess(
+  own: Process | undefined,
+  changes: ExecChanges,
+  log: Pick<Log, "warn">,
+): Process {
   if (changes.args.length === 0) throw new BuncError("exec args cannot be empty", { code: "usage" });
   const process: Process = { ...(own ?? { cwd: "/", user: { uid: 0, gid: 0 } }) };
   process.args = [...changes.args];
@@ -63,10 +70,27 @@ export function changeProcess(own: Process | undefined, changes: ExecChanges): P
   if (changes.noNewPrivileges !== undefined) process.noNewPrivileges = changes.noNewPrivileges;
   process.user = changeUser(process.user, changes);
   if (changes.caps.length > 0) process.capabilities = addCapabilities(process.capabilities, changes.caps);
-  if (!process.cwd.startsWith("/")) {
-    throw new BuncError("Cwd must be an absolute path", { code: "usage", path: "process.cwd" });
-  }
+  const out: Findings = { problems: [], warnings: [], misshapen: 0 };
+  checkProcess(process, out, "process.");
+  findNul(changes, out);
+  if (out.problems.length > 0) throw problemsError(out.problems, "the process");
+  // What is to be said of the container's own was said when it was created.
+  if (changes.caps.length > 0) for (const found of out.warnings) log.warn(renderProblem(found));
   return process;
+}
+
+/** A command line cannot have one, callers in process can. */
+function findNul({ args, env, cwd }: ExecChanges, out: Findings): void {
+  const all: readonly (readonly [string, readonly string[]])[] = [
+    ["process.args", args],
+    ["process.env", env],
+    ["process.cwd", cwd ? [cwd] : []],
+  ];
+  for (const [path, values] of all) {
+    for (const value of values) {
+      if (value.includes("\0")) problem(out, path, "must not contain a NUL character");
+    }
+  }
 }
 
 function changeUser(own: Process["user"], { user, additionalGids }: ExecChanges): Process["user"] {

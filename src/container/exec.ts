@@ -1,6 +1,5 @@
 /** `exec`: another process in a container, by a launch program that joins namespaces instead of making them. */
 import { loadBundle } from "../bundle/load.ts";
-import { readLayout } from "../cgroup/layout.ts";
 import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
 import { type LaunchSettings, NAMESPACES, Stage } from "../launch/context.ts";
@@ -22,8 +21,8 @@ import { callersNofile, hostFacts } from "./host-facts.ts";
 import { Init, type Stdio } from "./init-channel.ts";
 import { openInheritedFds } from "./launch-fds.ts";
 import type { Summary } from "./state.ts";
-import { openProcess, statusOf } from "./status.ts";
-import { readSummary, statePath } from "./store.ts";
+import { openProcess } from "./status.ts";
+import { readSummary } from "./store.ts";
 import { Signals, supervise } from "./supervise.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
 import type { LaunchOptions, Log } from "./types.ts";
@@ -53,26 +52,35 @@ export interface Started {
   pidfd: number;
 }
 
-/** What whoever starts it has prepared for its terminal. */
+/** What whoever starts it has prepared for its terminal, in place of a console socket. */
 export interface Console {
-  /** The socket that gets the terminal's master, when the caller itself relays it. */
+  /** The socket that gets the terminal's master (SCM_RIGHTS); it stays the caller's. */
   fd?: number;
-  /** Called when the terminal is there, and the program not yet. */
+  /** Makes that socket; called once it is known that the process wants a terminal. */
+  open?: () => number;
+  /** Called when the master has been sent, and the program has not been executed yet. */
   ready?: () => Promise<void>;
 }
 
 /**
- * Starts a process in a container, and returns once its program has been executed.
+ * Starts a process in a container, and returns once its program has been executed. It becomes a child of this process:
+ * whoever calls waits for it by the pidfd, which is the caller's to close. Where an event loop has taken over waiting
+ * (src/linux/wait.ts), that loop goes on meanwhile.
+ *
+ * The terminal of a process that wants one goes to `options.consoleSocket`, or to the socket of `console`, from which
+ * the caller takes its master. The streams are `options.stdio`, or this process's own.
+ *
  * @throws BuncError in runc's words; nothing of it is left then
  */
 export async function startExec(options: ExecOptions, console: Console = {}): Promise<Started> {
   const { root, id } = options;
   tracer?.step("read the state of the container");
   const summary = readSummary(root, id);
-  checkStatus(summary, statePath(root, id), options.ignorePaused);
   const container = openProcess(summary);
-  if (container < 0) throw stopped();
+  if (container === -abi.ESRCH) throw stopped();
+  if (container < 0) throw pathError("pidfd_open", String(summary.pid), container);
   try {
+    if (!options.ignorePaused && live.isFrozen(summary.cgroupPaths)) throw paused();
     return await new Exec(options, summary, container, console).start();
   } finally {
     closeFd(container);
@@ -109,29 +117,26 @@ export async function planExec(options: ExecOptions, loadFilter: LoadFilter): Pr
  */
 export async function execContainer(options: ExecOptions & { detach: boolean }): Promise<number> {
   const { detach, consoleSocket } = options;
-  const signals = detach ? undefined : new Signals();
-  const pair = !detach && !consoleSocket ? socketPair() : undefined;
-  let relay: TerminalRelay | undefined;
-  const wantsTerminal = "changes" in options.process ? options.process.changes.terminal : undefined;
+  const wantsTerminal = "changes" in options.process && options.process.changes.terminal;
   if (detach && wantsTerminal && !consoleSocket) throw needsSocket();
+  const signals = detach ? undefined : new Signals();
+  let relay: TerminalRelay | undefined;
+  let pair: [number, number] | undefined;
   const console: Console = {};
-  if (pair) {
-    console.fd = pair[1];
+  if (!detach && !consoleSocket) {
+    console.open = () => {
+      pair = socketPair();
+      return pair[1];
+    };
     console.ready = async () => {
-      relay = await openRelay(pair[0]);
+      relay = await openRelay(pair![0]);
     };
   }
-  let process: Started;
   try {
-    process = await startExec(options, console);
-  } catch (error) {
-    relay?.close();
-    throw error;
-  }
-  if (pair) closeFd(pair[1]);
-  try {
+    const process = await startExec(options, console);
     writePidFile(options.pidFile, process);
     if (!signals) return 0;
+    if (pair) closeFd(pair[1]);
     tracer?.step("wait for the program's end");
     const exit = supervise(process.pidfd, signals, relay, undefined);
     return exit.signal ? 128 + exit.signal : exit.code;
@@ -141,6 +146,9 @@ export async function execContainer(options: ExecOptions & { detach: boolean }):
 }
 
 class Exec {
+  /** The socket of the caller that gets the terminal. */
+  private consoleFd: number | undefined;
+
   constructor(
     private readonly options: ExecOptions,
     private readonly summary: Summary,
@@ -175,9 +183,12 @@ class Exec {
         ? readProcess(wanted.file)
         : "json" in wanted
           ? parseProcess(wanted.json)
-          : changeProcess(spec.process, wanted.changes);
+          : changeProcess(spec.process, wanted.changes, options.log);
     process.oomScoreAdj ??= spec.process?.oomScoreAdj;
-    if (process.terminal && !options.consoleSocket && console.fd === undefined) throw needsSocket();
+    if (process.terminal && !options.consoleSocket) {
+      this.consoleFd = console.fd ?? console.open?.();
+      if (this.consoleFd === undefined) throw needsSocket();
+    }
     if (!process.terminal && options.consoleSocket) {
       throw new BuncError("cannot use console socket if runc will not detach or allocate tty", {
         code: "usage",
@@ -185,8 +196,13 @@ class Exec {
     }
     const joined = namespacesOf(summary.pid);
     const cgroups = execCgroups(summary.cgroupPaths, parseSubCgroups(options.cgroups));
+<<<<<<< HEAD
     const settings = await this.settings(spec, process, joined, cgroups, loadFilter);
     const host = hostFacts({ ...spec, process }, false, readLayout());
+=======
+    const settings = await this.settings(spec, process, joined, cgroups);
+    const host = hostFacts({ ...spec, process }, false, undefined);
+>>>>>>> 984e8ff (Let an exec load less, join while it is compiled, and check the process it changed)
     const { initial, final } = process.execCPUAffinity ?? {};
     const affinity = {
       initial: initial ? parseNumberList(initial) : undefined,
@@ -243,7 +259,7 @@ class Exec {
       spec,
       options: this.launchOptions(),
       stateDir: "",
-      consoleFd: this.console.fd,
+      consoleFd: this.consoleFd,
       containerInit: this.container,
       euid: sys(abi.SYS_geteuid),
     });
@@ -315,14 +331,10 @@ class Exec {
   }
 }
 
-function checkStatus(summary: Summary, path: string, ignorePaused: boolean): void {
-  const status = statusOf(summary, path, live);
-  if (status === "stopped") throw stopped();
-  if (status === "paused" && !ignorePaused) {
-    throw new BuncError("cannot exec in a paused container (use --ignore-paused to override)", {
-      code: "state",
-    });
-  }
+function paused(): BuncError {
+  return new BuncError("cannot exec in a paused container (use --ignore-paused to override)", {
+    code: "state",
+  });
 }
 
 function stopped(): BuncError {

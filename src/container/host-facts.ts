@@ -6,8 +6,8 @@ import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import type { Spec } from "../oci/config.ts";
 
-/** The facts that the compiler needs; what costs a file is read only for a bundle that depends on it. */
-export function hostFacts(spec: Spec, noPivot: boolean, cgroup: Layout): HostFacts {
+/** The facts that the compiler needs; what costs a file is read only for a bundle that depends on it. An exec needs no cgroups. */
+export function hostFacts(spec: Spec, noPivot: boolean, cgroup: Layout | undefined): HostFacts {
   return {
     apparmor: spec.process?.apparmorProfile ? isOn("/sys/module/apparmor/parameters/enabled", "Y") : false,
     selinux:

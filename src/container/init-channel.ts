@@ -110,7 +110,7 @@ export class Init {
     const trace = this.trace?.sent(part.ops, first);
     const bytes = encodePart(part.ops, { first, fault: faultOf("init", first, part.ops), trace });
     const sent = writeAll(this.sock, bytes);
-    if (sent === 0 || sent === -abi.EPIPE) return;
+    if (sent === 0 || sent === -abi.EPIPE || sent === -abi.ECONNRESET) return;
     throw new BuncError(`cannot send its program to the container's init: write: ${errnoText(-sent)}`, {
       code: "launch",
       syscall: "write",
@@ -173,8 +173,17 @@ export class Init {
     this.pid = pid;
     ownChildren.add(pid);
     this.pidfd = sys(abi.SYS_pidfd_open, pid, 0);
-    // It waits for its next part, and ends when the socket is closed.
-    if (this.pidfd < 0) throw pathError("pidfd_open", String(pid), this.pidfd);
+    if (this.pidfd >= 0) return;
+    // It may have its whole program already.
+    this.killByPid(pid);
+    throw pathError("pidfd_open", String(pid), this.pidfd);
+  }
+
+  /** Ends and reaps a child; not being reaped, it keeps its pid. */
+  private killByPid(pid: number): void {
+    sys(abi.SYS_kill, pid, abi.SIGKILL);
+    sys(abi.SYS_wait4, pid, 0, 0, 0);
+    ownChildren.delete(pid);
   }
 
   private fill(size: number): boolean {
@@ -196,10 +205,23 @@ export class Init {
     this.sock = -1;
   }
 
+  /** The process that goes on, where what the one before it told has not been read yet. */
+  private killForked(): void {
+    if (this.sock < 0) return;
+    sys(abi.SYS_fcntl, this.sock, abi.F_SETFL, abi.O_NONBLOCK);
+    while (this.fill(sizeof_.bunc_event)) {
+      const view = new DataView(this.pending.buffer, this.pending.byteOffset);
+      const kind = view.getUint32(EVENT.kind, true);
+      if (kind === abi.BUNC_EVENT_FORKED) this.killByPid(Number(view.getBigInt64(EVENT.value, true)));
+      this.pending = this.pending.slice(sizeof_.bunc_event + view.getUint32(EVENT.text_size, true));
+    }
+  }
+
   /** Ends init too, and waits until it and all of its pid namespace are gone. */
   kill(): void {
-    this.close();
     if (this.pidfd >= 0) killChild(this.pidfd);
+    this.killForked();
+    this.close();
     closeFd(this.pidfd);
     this.pidfd = -1;
   }

@@ -7,7 +7,7 @@ import { BuncError } from "../errors.ts";
 import type { LaunchSettings } from "../launch/context.ts";
 import { LiveMountProgram } from "../launch/live-mounts.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, readText } from "../linux/file.ts";
+import { pathError, readInput } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { servesOthers } from "../linux/wait.ts";
@@ -120,7 +120,7 @@ function settingsOf({ id, bundle, rootfs }: Summary, euid: number, user: boolean
 }
 
 function read(file: string): string {
-  const text = readText(file, LONGEST);
+  const text = readInput(file, LONGEST);
   if (typeof text === "number") throw pathError("open", file, text);
   return text;
 }

@@ -6,7 +6,7 @@ import { type Layout, readLayout } from "../cgroup/layout.ts";
 import type { LibcontainerConfig } from "../container/libcontainer.ts";
 import { BuncError } from "../errors.ts";
 import { cleanPath } from "../launch/mount-sources.ts";
-import { openHow } from "../launch/rootfs.ts";
+import { openHow } from "../launch/resolve.ts";
 import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";

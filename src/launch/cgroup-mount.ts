@@ -13,7 +13,7 @@ import type { Mount } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import type { MountFlags } from "./mount-options.ts";
 import { type OpOptions, Struct } from "./program.ts";
-import { openHow } from "./rootfs.ts";
+import { openHow } from "./resolve.ts";
 
 /** One mount of config.json, as compileMounts has read it. */
 export interface CgroupMount {

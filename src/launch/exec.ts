@@ -4,8 +4,15 @@
  */
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
-import { compileProgram, PIDFD_FD } from "./compile.ts";
-import { Context, type HostFacts, type InheritedFd, type LaunchSettings, type SentPart } from "./context.ts";
+import {
+  Context,
+  type HostFacts,
+  type InheritedFd,
+  type LaunchSettings,
+  type SentPart,
+  Stage,
+} from "./context.ts";
+import { compileProgram, PIDFD_FD } from "./finish.ts";
 import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
 import { planTerminal } from "./terminal.ts";
 
@@ -52,6 +59,8 @@ export class ExecProgram {
   /** The parts, in the order they are sent. */
   *parts(): Generator<SentPart, void> {
     this.compileJoin();
+    // Init joins and forks while the rest is compiled.
+    yield this.context.endPart(Stage.none);
     yield* compileProgram(this.context);
   }
 

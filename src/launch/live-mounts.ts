@@ -12,7 +12,7 @@ import { parseMountOptions } from "./mount-options.ts";
 import { planTrees, targetPath } from "./mount-sources.ts";
 import { compileMounts, compileReadonlyMounts } from "./mounts.ts";
 import { compileHiding } from "./namespaces.ts";
-import { openHow } from "./rootfs.ts";
+import { openHow } from "./resolve.ts";
 
 /** What is to be done. */
 export interface LiveMounts {

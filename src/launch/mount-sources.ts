@@ -7,7 +7,7 @@ import type { Mount } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import { type MountFlags, parseMountOptions } from "./mount-options.ts";
 import { type Field, Struct } from "./program.ts";
-import { openHow } from "./rootfs.ts";
+import { openHow } from "./resolve.ts";
 
 /** A destination as an absolute path without "." and ".." and double slashes. */
 export function cleanPath(path: string): string {

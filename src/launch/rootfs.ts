@@ -3,12 +3,7 @@ import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
 import { propagationFlag } from "./mount-options.ts";
-import { type Part, type Slot, Struct } from "./program.ts";
-
-/** struct open_how of openat2(2), for a path below the container's root. */
-export function openHow(flags: number, resolve = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS): Struct {
-  return new Struct(24, "open_how").u64(0, flags | abi.O_CLOEXEC).u64(16, resolve);
-}
+import type { Part, Slot } from "./program.ts";
 
 /** move_mount(2) of the mount that `from` is the root of, onto what `to` refers to. */
 export function moveMount(part: Part, from: Slot | number, to: Slot | number, about: string): void {

@@ -4,9 +4,8 @@
  */
 import { abi } from "../linux/abi.gen.ts";
 import type { Context } from "./context.ts";
-import { needsDev } from "./devices.ts";
 import { type Slot, Struct } from "./program.ts";
-import { moveMount, openHow } from "./rootfs.ts";
+import { openHow } from "./resolve.ts";
 
 /** Name of the inherited descriptor of the socket that gets the master. */
 export const CONSOLE_FD = "console-socket";
@@ -16,19 +15,11 @@ export function planTerminal(c: Context): void {
   if (c.process.terminal) c.inherit({ name: CONSOLE_FD, from: { kind: "console-socket" } });
 }
 
-/** Without a mount namespace the container has no devpts of its own: the pty is one of the host, opened before chroot. */
-export function compileHostMaster(c: Context): void {
-  if (c.fd(CONSOLE_FD) === undefined) return;
-  c.hostMaster = c.slots.take("pty master");
-  c.part.at("terminal", "process.terminal");
-  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, "/dev/ptmx", abi.O_RDWR | abi.O_NOCTTY | abi.O_CLOEXEC, 0], {
-    slot: c.hostMaster,
-    about: "cannot open /dev/ptmx of the host for the terminal",
-  });
-}
-
-/** Makes the pty, sends its master away and puts its other end on the standard streams. */
-export function compileTerminal(c: Context): void {
+/**
+ * Makes the pty, sends its master away and puts its other end on the standard streams.
+ * @param bindConsole puts it over /dev/console, too
+ */
+export function compileTerminal(c: Context, bindConsole?: (c: Context, peer: Slot) => void): void {
   const socket = c.fd(CONSOLE_FD);
   if (socket === undefined) return;
   const { part, slots } = c;
@@ -42,7 +33,7 @@ export function compileTerminal(c: Context): void {
     about: "cannot open the pty's other end",
   });
   compileSize(c, peer);
-  if (c.namespace("mount") && needsDev(c)) bindConsole(c, peer);
+  bindConsole?.(c, peer);
   const name = new TextEncoder().encode("/dev/ptmx");
   part.at("terminal", "process.terminal");
   part.op(abi.BUNC_OP_SENDFD, [socket, master, name, name.length], {
@@ -91,33 +82,4 @@ function compileSize(c: Context, peer: Slot): void {
   winsize.view.setUint16(2, size.width, true);
   c.part.at("terminal", "process.consoleSize");
   c.part.op(abi.SYS_ioctl, [peer, abi.TIOCSWINSZ, winsize], { about: "cannot set the size of the terminal" });
-}
-
-/**
- * The pty over /dev/console. The file is made without following a link, so a hostile /dev cannot place it elsewhere; what
- * is there already is covered and never opened, as it may be a device of the image's choice.
- */
-function bindConsole(c: Context, peer: Slot): void {
-  const { part, slots } = c;
-  const dev = slots.take("/dev");
-  const file = slots.take("/dev/console");
-  const tree = slots.take("pty mount");
-  const how = openHow(abi.O_PATH | abi.O_DIRECTORY);
-  part.op(abi.SYS_openat2, [c.root, "/dev", how, how.size], { slot: dev, about: "cannot open /dev" });
-  part.op(abi.SYS_mknodat, [dev, "console", abi.S_IFREG | 0o666, 0], {
-    tolerate: [[abi.EEXIST, 0]],
-    about: "cannot make /dev/console",
-  });
-  const reach = openHow(abi.O_PATH, abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS);
-  part.op(abi.SYS_openat2, [dev, "console", reach, reach.size], {
-    slot: file,
-    about: "cannot open /dev/console",
-  });
-  part.op(abi.SYS_open_tree, [peer, "", abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | abi.AT_EMPTY_PATH], {
-    slot: tree,
-    about: "cannot bind the pty over /dev/console",
-  });
-  moveMount(part, tree, file, "cannot bind the pty over /dev/console");
-  for (const slot of [tree, file, dev]) part.op(abi.SYS_close, [slot]);
-  slots.give(dev, file, tree);
 }

@@ -26,6 +26,35 @@ export function readBytes(path: string, max = 64 << 20, dir = abi.AT_FDCWD): Uin
   }
 }
 
+/**
+ * What a file that a user names holds, as text, or -errno. It may be a pipe, which is read once and waited for; what lies
+ * beyond `max` bytes is cut off.
+ */
+export function readInput(path: string, max: number): string | number {
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, abi.O_RDONLY | abi.O_NOCTTY | abi.O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  let bytes = new Uint8Array(16384);
+  let size = 0;
+  let n: number;
+  for (;;) {
+    n = sys(abi.SYS_read, fd, bytes.subarray(size), bytes.length - size);
+    if (n === -abi.EINTR) continue;
+    if (n === -abi.EAGAIN) {
+      waitFor(fd, abi.POLLIN);
+      continue;
+    }
+    if (n <= 0) break;
+    size += n;
+    if (size >= max) break;
+    if (size < bytes.length) continue;
+    const longer = new Uint8Array(Math.min(bytes.length * 4, max));
+    longer.set(bytes);
+    bytes = longer;
+  }
+  sys(abi.SYS_close, fd);
+  return n < 0 ? n : text(bytes.subarray(0, size));
+}
+
 /** A file as text, or -errno. */
 export function readText(path: string, max?: number): string | number {
   const bytes = readBytes(path, max);
@@ -39,7 +68,7 @@ export function writeAll(fd: number, bytes: Uint8Array): number {
     const n = sys(abi.SYS_write, fd, rest, rest.length);
     if (n === -abi.EINTR) continue;
     if (n === -abi.EAGAIN) {
-      waitWritable(fd);
+      waitFor(fd, abi.POLLOUT);
       continue;
     }
     if (n < 0) return n;
@@ -48,10 +77,10 @@ export function writeAll(fd: number, bytes: Uint8Array): number {
   return 0;
 }
 
-function waitWritable(fd: number): void {
+function waitFor(fd: number, events: number): void {
   const set = new DataView(new ArrayBuffer(8));
   set.setInt32(0, fd, true);
-  set.setInt16(4, abi.POLLOUT, true);
+  set.setInt16(4, events, true);
   sys(abi.SYS_ppoll, new Uint8Array(set.buffer), 1, 0, 0, 8);
 }
 

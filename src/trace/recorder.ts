@@ -6,8 +6,8 @@
  * the program nor a seccomp filter has to let anything through.
  */
 
-import { allows } from "../launch/compile.ts";
 import type { InheritedFd } from "../launch/context.ts";
+import { allows } from "../launch/finish.ts";
 import type { Arg, Op, Phase } from "../launch/program.ts";
 import { abi, bunc_time_, sizeof_ } from "../linux/abi.gen.ts";
 import { pathError, readText } from "../linux/file.ts";

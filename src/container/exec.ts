@@ -21,7 +21,7 @@ import { callersNofile, hostFacts } from "./host-facts.ts";
 import { Init, type Stdio } from "./init-channel.ts";
 import { openInheritedFds } from "./launch-fds.ts";
 import type { Summary } from "./state.ts";
-import { openProcess } from "./status.ts";
+import { isAlive, openProcess } from "./status.ts";
 import { readSummary } from "./store.ts";
 import { Signals, supervise } from "./supervise.ts";
 import type { TerminalRelay } from "./terminal-relay.ts";
@@ -106,7 +106,7 @@ type LoadFilter = (profile: LinuxSeccomp, options: LaunchOptions) => LaunchSetti
  */
 export async function planExec(options: ExecOptions, loadFilter: LoadFilter): Promise<ExecPlan> {
   const summary = readSummary(options.root, options.id);
-  if (statusOf(summary, statePath(options.root, options.id), live) === "stopped") throw stopped();
+  if (!isAlive(summary)) throw stopped();
   // Whoever executes it relays a terminal, or has a socket for it.
   return new Exec(options, summary, -1, { fd: -1 }).compile(loadFilter);
 }
@@ -196,13 +196,8 @@ class Exec {
     }
     const joined = namespacesOf(summary.pid);
     const cgroups = execCgroups(summary.cgroupPaths, parseSubCgroups(options.cgroups));
-<<<<<<< HEAD
     const settings = await this.settings(spec, process, joined, cgroups, loadFilter);
-    const host = hostFacts({ ...spec, process }, false, readLayout());
-=======
-    const settings = await this.settings(spec, process, joined, cgroups);
     const host = hostFacts({ ...spec, process }, false, undefined);
->>>>>>> 984e8ff (Let an exec load less, join while it is compiled, and check the process it changed)
     const { initial, final } = process.execCPUAffinity ?? {};
     const affinity = {
       initial: initial ? parseNumberList(initial) : undefined,

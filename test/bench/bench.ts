@@ -15,9 +15,17 @@ import { Bundles } from "./bundles.ts";
 import { Stopped, setDirectory, stopCommands } from "./commands.ts";
 import { hideUnified, load, machine } from "./machine.ts";
 import { findLimits, LIMITS, weighInits } from "./memory.ts";
-import { limitTable, type Results, RUN_TARGETS, timeTable, weightTable } from "./report.ts";
+import {
+  EXEC_TARGETS,
+  limitTable,
+  type Results,
+  RUN_TARGETS,
+  STATE_TARGETS,
+  timeTable,
+  weightTable,
+} from "./report.ts";
 import { findRuntimes, type Runtime } from "./runtimes.ts";
-import { type Amount, timeLifecycle, timeList, timeRun, timeStartUp, timeState } from "./speed.ts";
+import { type Amount, timeExec, timeLifecycle, timeList, timeRun, timeStartUp, timeState } from "./speed.ts";
 import { inStage, mountScratch, removeScratch, STOP_SIGNALS } from "./stage.ts";
 import { sweep } from "./sweep.ts";
 import { buildTimer } from "./timer.ts";
@@ -38,8 +46,9 @@ async function measure(runtimes: Runtime[], bundles: Bundles, amount: Amount): P
   timings.push({ timing: await timeStartUp(runtimes, amount) });
   const weights = await weighInits(runtimes, bundles);
   const limits = await findLimits(runtimes, bundles);
-  timings.push({ timing: await timeState(runtimes, bundles, amount) });
-  timings.push({ timing: await timeList(runtimes, bundles, amount) }); // last: its containers slow the rest down
+  timings.push({ timing: await timeState(runtimes, bundles, amount), targets: STATE_TARGETS });
+  timings.push({ timing: await timeExec(runtimes, bundles, amount), targets: EXEC_TARGETS });
+  timings.push({ timing: await timeList(runtimes, bundles, amount), targets: STATE_TARGETS }); // last: its containers slow the rest down
   return { timings, weights, limits };
 }
 

@@ -15,6 +15,13 @@ export const RUN_TARGETS: Target[] = [
   { to: "crun", most: 1.0 },
   { to: "runc", most: 0.4 },
 ];
+/** The targets of `exec` (issue 3). */
+export const EXEC_TARGETS: Target[] = [
+  { to: "runc", most: 0.5 },
+  { to: "crun", most: 1.35 },
+];
+/** The target of `state` and `list` (issue 3). */
+export const STATE_TARGETS: Target[] = [{ to: "runc", most: 1.0 }];
 /** kB of private memory of a created container's init. */
 export const INIT_TARGET: Target = { most: 200 };
 /** kB of the smallest memory limit. */
@@ -64,7 +71,7 @@ class Group {
     if (to === undefined) return `target ${this.show(most)}: ${value <= most ? "met" : "missed"}`;
     const reference = this.reference(to);
     const met = reference === undefined ? `no ${to} here` : value <= most * reference ? "met" : "missed";
-    return `target ${most.toFixed(1)} x ${to}: ${met}`;
+    return `target ${Number.isInteger(most * 10) ? most.toFixed(1) : most} x ${to}: ${met}`;
   }
 
   rows(): string[][] {

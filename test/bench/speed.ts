@@ -105,6 +105,16 @@ export async function timeState(runtimes: Runtime[], bundles: Bundles, amount: A
   return timing(what, await measure(what, entrants, amount.runs / 2), whole);
 }
 
+/** `exec` of /bin/true in the running container of {@link timeState}. */
+export async function timeExec(runtimes: Runtime[], bundles: Bundles, amount: Amount): Promise<Timing> {
+  const entrants = runtimes.map((runtime): Entrant => {
+    const container = bundles.container(runtime, "0", forever);
+    return { name: runtime.name, steps: [{ run: [...container.call("exec"), "/bin/true"] }] };
+  });
+  const what = "`exec` of /bin/true in a running container";
+  return timing(what, await measure(what, entrants, amount.runs), whole);
+}
+
 /** `list` with many running containers; the one of {@link timeState} is the first of them. */
 export async function timeList(runtimes: Runtime[], bundles: Bundles, amount: Amount): Promise<Timing> {
   const what = `\`list\` of ${amount.containers} running containers`;

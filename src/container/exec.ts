@@ -14,7 +14,7 @@ import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { LinuxNamespaceType, LinuxSeccomp, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
-import { enterV1, execCgroups, openUnified, parseSubCgroups } from "./exec-cgroup.ts";
+import { bornIn, enterV1, execCgroups, parseSubCgroups } from "./exec-cgroup.ts";
 import { changeProcess, type ExecChanges, parseProcess, readProcess } from "./exec-process.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { callersNofile, hostFacts } from "./host-facts.ts";
@@ -166,7 +166,8 @@ class Exec {
     } catch (error) {
       init?.kill();
       if (!(error instanceof BuncError)) throw error;
-      throw new BuncError(`unable to start container process: ${error.message}`, error.fields);
+      const what = init && error.fields.phase === "cgroup" ? `error adding pid ${init.pid} to cgroups: ` : "";
+      throw new BuncError(`unable to start container process: ${what}${error.message}`, error.fields);
     }
     init.close();
     return { pid: init.pid, pidfd: init.pidfd };
@@ -258,20 +259,26 @@ class Exec {
       containerInit: this.container,
       euid: sys(abi.SYS_geteuid),
     });
-    const cgroup = openUnified(cgroups, this.summary.rootlessCgroups);
     tracer?.step("start bunc-init");
+    const { summary } = this;
+    const birth = {
+      path: cgroups[""],
+      optional: summary.rootlessCgroups,
+      otherwise: this.options.cgroups.length > 0 ? 0 : summary.pid,
+    };
     try {
-      return Init.spawn({
-        flags: 0,
-        firstFd: program.firstFd,
-        fds: opened.fds,
-        preserve: settings.preserve,
-        stdio: this.options.stdio,
-        ...(cgroup < 0 ? {} : { cgroup }),
-      });
+      return await bornIn(birth, (cgroup) =>
+        Init.spawn({
+          flags: 0,
+          firstFd: program.firstFd,
+          fds: opened.fds,
+          preserve: settings.preserve,
+          stdio: this.options.stdio,
+          ...(cgroup === undefined ? {} : { cgroup }),
+        }),
+      );
     } finally {
       for (const fd of opened.owned) closeFd(fd);
-      closeFd(cgroup);
     }
   }
 

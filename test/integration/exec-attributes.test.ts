@@ -68,6 +68,7 @@ describe("namespaces", () => {
       config.linux.namespaces.push({ type: "user" });
       config.linux.uidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
       config.linux.gidMappings = [{ containerID: 0, hostID: 200000, size: 1000 }];
+      config.root.readonly = false;
       own(rootfs);
     });
     await expectJoined(container);
@@ -268,7 +269,9 @@ describe("attributes", () => {
   });
 
   test("HOME is of the container's passwd, whatever that holds", async () => {
-    const container = await running();
+    const container = await running((config) => {
+      config.root.readonly = false;
+    });
     container.file("etc/passwd", "root:x:0:0::/the/root:/bin/sh\nme:x:12:0::/home/me:/bin/sh\n");
     const home = async (...flags: string[]) =>
       (await rig.call(["exec", ...flags, container.id, "sh", "-c", "echo $HOME"])).ok().stdout;

@@ -211,9 +211,9 @@ describe("seccomp", () => {
     // The helper serves one connection: another one listens at the same place for the process of exec.
     await agent.close();
     const second = await rig.listener("agent", "31");
-    container.config.linux.seccomp!.listenerPath = second.path;
+    Object.assign(container.config.linux.seccomp!, { listenerPath: second.path });
     container.write();
-    const running1 = rig.spawn(["exec", container.id, "test-helper", "sys", "mkdirat -100 /tmp/x 0755"]);
+    const ran = rig.spawn(["exec", container.id, "test-helper", "sys", "mkdirat -100 /tmp/x 0755"]);
     const message = await second.message();
     expect(message.fds).toEqual([expect.objectContaining({ target: "anon_inode:seccomp notify" })]);
     const told = JSON.parse(message.text) as { pid: number };
@@ -224,7 +224,7 @@ describe("seccomp", () => {
     });
     expect(told.pid).not.toBe(pid);
     expect(await second.line<{ nr: number; pid: number }>()).toEqual({ nr: 258, pid: told.pid });
-    expect((await running1.done).ok().stdout).toContain('"error":"EMLINK"');
+    expect((await ran.done).ok().stdout).toContain('"error":"EMLINK"');
   });
 });
 
@@ -258,7 +258,6 @@ describe("attributes", () => {
     const status = found.status as Record<string, string>;
     expect([status.Uid, status.Gid, status.Groups]).toEqual(["5\t5\t5\t5", "6\t6\t6\t6", "7 8"]);
     expect(status.Umask).toBe("0027");
-    expect(JSON.stringify(found)).toContain("20");
     const score = await execFile(container, { args: ["cat", "/proc/self/oom_score_adj"], oomScoreAdj: 321 });
     expect(score.ok().stdout).toBe("321\n");
     const limits = await execFile(container, {

@@ -13,6 +13,7 @@ import { readText } from "../linux/file.ts";
 import { runPart } from "../linux/run-part.ts";
 import type { LinuxResources } from "../oci/config.ts";
 import { notRunning } from "./kill.ts";
+import type { Summary } from "./state.ts";
 import { statusOf } from "./status.ts";
 import { exists, openStateDir, readState } from "./store.ts";
 import { mergeResources, resourcesOf } from "./update-config.ts";
@@ -53,11 +54,12 @@ export async function updateContainer(
     if (l3CacheSchema || memBwSchema) refuseRdt(options);
     const cgroups = mergeResources(old, resources);
     const paths = summary.cgroupPaths;
+    const unit = summary.systemdCgroup ? await unitSetter(summary) : (all: LinuxResources) => all;
     try {
-      runPart(compileUpdate(resourcesOf(cgroups), paths));
+      runPart(compileUpdate(unit(resourcesOf(cgroups)), paths));
     } catch (error) {
       const explained = explainLimit(error, paths, resourcesOf(cgroups));
-      setBack(resourcesOf(old), paths, warn);
+      setBack(resourcesOf(old), paths, unit, warn);
       throw explained;
     }
     dir.save({ ...state, config: { ...state.config, cgroups } });
@@ -79,11 +81,29 @@ function refuseRdt({ l3CacheSchema }: UpdateOptions): never {
   throw new BuncError("updating a non-existent Intel RDT configuration is not supported", { code: "state" });
 }
 
+/** Sets the properties of the container's unit; the answer is what is to be written to its cgroups. */
+type UnitSetter = (resources: LinuxResources) => LinuxResources;
+
+async function unitSetter({ cgroupPaths, rootlessCgroups }: Summary): Promise<UnitSetter> {
+  const { updateContainerUnit } = await import("../cgroup/systemd.ts");
+  const v2 = cgroupPaths.devices === undefined;
+  return (resources) => {
+    // systemd would set a limit below what is used, and with it kill the container.
+    if (v2) refuseUsage(cgroupPaths[""]!, resources);
+    return updateContainerUnit(cgroupPaths, rootlessCgroups, resources, v2);
+  };
+}
+
 /** runc warns in the same words. */
-function setBack(old: LinuxResources, paths: CgroupPaths, warn: (message: string) => void): void {
+function setBack(
+  old: LinuxResources,
+  paths: CgroupPaths,
+  unit: UnitSetter,
+  warn: (message: string) => void,
+): void {
   try {
     const { checkBeforeUpdate: _, ...memory } = old.memory ?? {};
-    runPart(compileUpdate({ ...old, memory }, paths));
+    runPart(compileUpdate(unit({ ...old, memory }), paths));
   } catch (error) {
     warn(
       `Setting back cgroup configs failed due to error: ${renderError(error)}, ` +

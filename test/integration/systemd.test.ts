@@ -188,6 +188,37 @@ buncDescribe.skipIf(!booted || host.cgroupV1)("with systemd", () => {
     );
   });
 
+  test("update sets the unit as well", async () => {
+    const container = scope((config) => {
+      config.linux.resources = { memory: { limit: 64 << 20 }, pids: { limit: 20 } };
+    });
+    await start(container);
+    const flags = [
+      "--memory",
+      String(48 << 20),
+      "--pids-limit",
+      "30",
+      "--cpu-quota",
+      "12345",
+      "--cpu-period",
+      "50000",
+    ];
+    (await rig.call(["update", ...flags, container.id])).ok();
+    expect(properties(unitOf(container), "MemoryMax", "TasksMax", "CPUQuotaPerSecUSec")).toEqual({
+      MemoryMax: String(48 << 20),
+      TasksMax: "30",
+      CPUQuotaPerSecUSec: "250ms",
+    });
+    const file = (name: string) => container.cgroupFile("unified", name);
+    expect([file("memory.max"), file("pids.max"), file("cpu.max")]).toEqual([
+      String(48 << 20),
+      "30",
+      "12500 50000",
+    ]);
+    output(["systemctl", "daemon-reload"]);
+    expect([file("memory.max"), file("pids.max")]).toEqual([String(48 << 20), "30"]);
+  });
+
   test("limits hold: memory, and the name can be used again after it failed", async () => {
     for (let round = 0; round < 2; round++) {
       const container = scope((config) => {

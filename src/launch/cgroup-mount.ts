@@ -141,13 +141,14 @@ function mountV2(c: Context, entry: CgroupMount, layout: Layout | undefined): vo
     if (!host) return;
   }
   // The container's own cgroup stands in for the namespace's root.
-  const source = own && layout.mode === "v2" ? containerPaths(c, layout)[""]! : host.mountPoint;
+  const source =
+    own && layout.mode === "v2" ? sourceOf(host, containerPaths(c, layout), layout) : host.mountPoint;
   // As a mount of its own would be: criu refuses one that follows a mount which the container cannot see.
   const propagation = flags.propagation.length > 0 ? flags.propagation : [abi.MS_PRIVATE | abi.MS_REC];
   append(c, { ...row, source, propagation }, described(entry, "bind", source));
 }
 
-/** Where init is in each hierarchy. */
+/** Where init is in each hierarchy; none where it stays in the cgroup of its parent. */
 function containerPaths(c: Context, layout: Layout): Readonly<Record<string, string>> {
   return (
     c.settings.cgroupPaths ?? pathsOf(groupDirs(layout, innerPath(c.spec.linux?.cgroupsPath, c.settings.id)))
@@ -222,8 +223,8 @@ function bindHierarchy(c: Context, entry: CgroupMount, source: string): void {
 }
 
 function sourceOf(hierarchy: Hierarchy, paths: Readonly<Record<string, string>>, layout: Layout): string {
-  // A hierarchy that no container joins, as name=elogind: init is where its parent is.
-  return paths[hierarchy.controllers[0]!] ?? hierarchy.mountPoint + ownPath(layout, hierarchy);
+  // A hierarchy that the container does not join, as name=elogind: init is where its parent is.
+  return paths[hierarchy.controllers[0] ?? ""] ?? hierarchy.mountPoint + ownPath(layout, hierarchy);
 }
 
 /** "cpu" and "cpuacct" as links to "cpu,cpuacct". */

@@ -40,7 +40,7 @@ export interface LaunchSettings {
   setgroups: boolean;
   /** Appends the operations by which init enters its cgroups, when it does so itself. */
   enterCgroup: ((part: Part) => void) | undefined;
-  /** The container's cgroups by controller, where linux.cgroupsPath is not a path (systemd). */
+  /** The container's cgroups by controller, where linux.cgroupsPath does not tell them (systemd, or no right to make any). */
   cgroupPaths?: Readonly<Record<string, string>>;
   /** The caller's RLIMIT_NOFILE, where it is not what this process has: Bun raises the soft limit of its own. */
   nofile?: { soft: bigint; hard: bigint } | undefined;

@@ -5,7 +5,7 @@ import type { LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "
 import { blockIoV1 } from "./limits-blkio.ts";
 import type { CgroupPaths } from "./names.ts";
 import { checkPageSize, hasExtras, pidsMax, swappinessOf } from "./resources.ts";
-import { configError, isUnset, noController, writeValue } from "./write.ts";
+import { configError, isUnset, NO_CGROUP, noController, writeValue } from "./write.ts";
 
 const CPU = "linux.resources.cpu";
 const MEMORY = "linux.resources.memory";
@@ -19,7 +19,9 @@ function dirOf(paths: CgroupPaths, controller: string, path: string): string {
   throw noController(
     controller,
     path,
-    `the ${controller} controller is not mounted on this host (cgroup v1): mount it, or take the limit out`,
+    Object.keys(paths).length === 0
+      ? NO_CGROUP
+      : `the ${controller} controller is not mounted on this host (cgroup v1): mount it, or take the limit out`,
   );
 }
 

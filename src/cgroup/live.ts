@@ -10,6 +10,7 @@ import { sys } from "../linux/lib.ts";
 import { sleep } from "../linux/wait.ts";
 import { type CgroupPaths, isV1 } from "./names.ts";
 import { exists, pidsBelow, removeTree, rmdir } from "./tree.ts";
+import { NO_CGROUP } from "./write.ts";
 
 /** cgroup2 alone, or (v1 and hybrid) the devices hierarchy, in which every process of a container is, as in runc. */
 function mainPath(paths: CgroupPaths): string | undefined {
@@ -60,7 +61,7 @@ const FREEZE_PATIENCE = 10_000;
 export async function freeze(paths: CgroupPaths): Promise<void> {
   const v1 = isV1(paths);
   const dir = v1 ? paths.freezer : paths[""];
-  if (dir === undefined) throw noFreezer();
+  if (dir === undefined) throw noFreezer(paths);
   if (!v1) writeState(`${dir}/cgroup.freeze`, "1");
   let waited = 0;
   for (let attempt = 0; waited < FREEZE_PATIENCE; attempt++) {
@@ -119,11 +120,11 @@ function fileError(verb: string, file: string, result: number): BuncError {
   });
 }
 
-function noFreezer(): BuncError {
+function noFreezer(paths: CgroupPaths): BuncError {
   return new BuncError("cannot toggle freezer: cgroups not configured for container", {
     code: "host",
     phase: "cgroup",
-    hint: "the freezer controller must be mounted (cgroup v1)",
+    hint: Object.keys(paths).length > 0 ? "the freezer controller must be mounted (cgroup v1)" : NO_CGROUP,
   });
 }
 

@@ -28,6 +28,10 @@ export function noController(controller: string, path: string, hint: string): Bu
   });
 }
 
+/** What a container without a cgroup would need: its user had no right to make one. */
+export const NO_CGROUP =
+  "the container has no cgroup; start it in a delegated one (systemd-run --user --scope -p Delegate=yes)";
+
 /** Whether an integer of config.json is absent or 0, which mean the same wherever runc keeps it without a pointer. */
 export function isUnset(value: number | bigint | undefined): value is undefined {
   return value === undefined || Number(value) === 0;

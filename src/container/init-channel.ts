@@ -6,7 +6,7 @@ import type { Op, Part } from "../launch/program.ts";
 import { abi, bunc_event_, bunc_spawn_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
-import { pathError, writeAll } from "../linux/file.ts";
+import { pathError, readText, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, killChild, ownChildren, waitChild } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
@@ -90,7 +90,7 @@ export class Init {
     closeFd(pair[1]);
     if (spawned < 0) {
       closeFd(init.sock);
-      throw spawnError("clone3", spawned);
+      throw spawnError("clone3", spawned, options.flags);
     }
     init.pid = request.getInt32(SPAWN.pid, true);
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
@@ -230,7 +230,7 @@ export class Init {
 /** CLONE_INTO_CGROUP is bit 33 of clone3's flags. */
 const INTO_CGROUP_HIGH = abi.CLONE_INTO_CGROUP / 0x100000000;
 
-function spawnError(call: string, result: number): BuncError {
+function spawnError(call: string, result: number, flags = 0): BuncError {
   const errno = errnoName(-result);
   const hints: Record<string, string> = {
     EPERM: "making namespaces needs CAP_SYS_ADMIN, or a user namespace that this host allows",
@@ -242,11 +242,32 @@ function spawnError(call: string, result: number): BuncError {
       "linux.cgroupsPath has controllers enabled for cgroups below it: processes must go into one of those",
     EOPNOTSUPP: "the cgroup at linux.cgroupsPath is threaded",
   };
+  const hint = flags & abi.CLONE_NEWUSER ? (userNamespaceHint(errno) ?? hints[errno]) : hints[errno];
   return new BuncError(`cannot start the container's init: ${call}: ${errnoText(-result)}`, {
     code: "launch",
     phase: "namespaces",
     syscall: call,
     errno,
-    ...(hints[errno] ? { hint: hints[errno] } : {}),
+    ...(hint ? { hint } : {}),
   });
+}
+
+/** Which setting of the host keeps a user namespace from being made, where one does. */
+function userNamespaceHint(errno: string): string | undefined {
+  if (errno === "ENOSPC") {
+    return `user namespaces: user.max_user_namespaces is ${sysctl("user/max_user_namespaces") ?? "too low"}, or another limit in /proc/sys/user is reached; as root: sysctl -w user.max_user_namespaces=15000`;
+  }
+  if (errno !== "EPERM") return undefined;
+  if (sysctl("kernel/unprivileged_userns_clone") === "0") {
+    return "ordinary users may make no user namespaces; as root: sysctl -w kernel.unprivileged_userns_clone=1";
+  }
+  if (sysctl("kernel/apparmor_restrict_unprivileged_userns") === "1") {
+    return "AppArmor keeps ordinary users from user namespaces; as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or the profile that `bunc doctor` shows";
+  }
+  return undefined;
+}
+
+function sysctl(name: string): string | undefined {
+  const text = readText(`/proc/sys/${name}`, 64);
+  return typeof text === "string" ? text.trim() : undefined;
 }

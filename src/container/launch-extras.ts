@@ -1,4 +1,5 @@
 /** Rarely needed parts of a launch, loaded only for bundles and callers that ask for them. */
+import { BuncError } from "../errors.ts";
 import type { LaunchSettings } from "../launch/context.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
@@ -46,9 +47,20 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
   }
   if (spec.linux?.netDevices) {
     const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
+    // An ordinary user has no rights on the devices of the host's network namespace.
+    if (sys(abi.SYS_geteuid) !== 0) throw noDevices();
     const devices = findNetDevices(spec);
     extras.netDevices = devices;
     extras.moveDevices = (pid) => moveNetDevices(devices, pid);
   }
   return extras;
+}
+
+/** runc's words. */
+function noDevices(): BuncError {
+  return new BuncError("network devices are not supported for rootless containers", {
+    code: "config",
+    path: "linux.netDevices",
+    hint: "moving one needs CAP_NET_ADMIN on the host; slirp4netns or pasta connect a container without it",
+  });
 }

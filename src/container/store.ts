@@ -181,6 +181,12 @@ function makeRoot(path: string): void {
     makeRoot(parent);
     result = sys(abi.SYS_mkdirat, abi.AT_FDCWD, path, 0o700);
   }
+  if (result === -abi.EACCES) {
+    const { message, fields } = pathError("mkdir", path, result);
+    const hint =
+      "an ordinary user's containers are kept below XDG_RUNTIME_DIR, which must be set, or in --root DIR";
+    throw new BuncError(message, { ...fields, hint });
+  }
   if (result < 0 && result !== -abi.EEXIST) throw pathError("mkdir", path, result);
 }
 

@@ -64,11 +64,17 @@ function mountDetail(op: Op, errno: number, call: number, item: number): Detail 
     case abi.SYS_fsopen:
       return {
         path: ".type",
-        hint: `this kernel must know the file system ${type}; what lies on the host needs the option "bind"`,
+        hint:
+          errno === abi.EPERM
+            ? foreignMount(type)
+            : `this kernel must know the file system ${type}; what lies on the host needs the option "bind"`,
       };
     case abi.SYS_fsconfig: {
       const option = options[item - 1];
-      if (item === 0 || !option) return { words: "make file system", path: ".options" };
+      if (item === 0 || !option) {
+        const hint = errno === abi.EPERM ? { hint: foreignMount(type) } : {};
+        return { words: "make file system", path: ".options", ...hint };
+      }
       return { words: `option ${JSON.stringify(option.text)}`, path: `.options[${option.index}]` };
     }
     case abi.SYS_open_tree:
@@ -108,6 +114,19 @@ function mountDetail(op: Op, errno: number, call: number, item: number): Detail 
     default:
       return {};
   }
+}
+
+/** EPERM of a file system: it wants the owner of a namespace that is not the container's, or of the host's (FS_USERNS_MOUNT). */
+function foreignMount(type: string | undefined): string {
+  const needed: Record<string, string> = {
+    sysfs: "a network namespace of the container's own",
+    proc: "a pid namespace of the container's own, and a /proc of the host without mounts on it",
+    mqueue: "an ipc namespace of the container's own",
+    cgroup: "a cgroup namespace of the container's own",
+    cgroup2: "a cgroup namespace of the container's own",
+  };
+  const other = "root of the host, who may mount it first, to be bound here";
+  return `in a user namespace ${type} needs ${needed[type ?? ""] ?? other}`;
 }
 
 /** A program that cannot be found or executed, in the words of Go's os/exec, which callers match. */

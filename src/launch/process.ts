@@ -190,6 +190,7 @@ export function compileAttributes(c: Context): void {
     part.at("process", "process.ioPriority");
     part.op(abi.SYS_ioprio_set, [abi.IOPRIO_WHO_PROCESS, 0, (IOPRIO_CLASS[io.class]! << 13) | io.priority], {
       about: "cannot set the I/O priority",
+      hint: "the realtime class needs CAP_SYS_ADMIN or CAP_SYS_NICE of the host",
     });
   }
   const personality = c.spec.linux?.personality;
@@ -227,7 +228,9 @@ function compileScheduler(c: Context): void {
     about: "cannot set the scheduler",
     ...(pinned
       ? { hint: "process scheduler can't be used together with AllowedCPUs (resources.cpu.cpus)" }
-      : {}),
+      : {
+          hint: "realtime policies and lower nice values need CAP_SYS_NICE of the host, or RLIMIT_RTPRIO and RLIMIT_NICE",
+        }),
   });
 }
 

@@ -10,7 +10,7 @@ import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
 import { type MountFlags, parseMountOptions } from "./mount-options.ts";
 import { bindSource, openInside, sourceInside, targetPath, treeFd } from "./mount-sources.ts";
-import { Struct } from "./program.ts";
+import { type OpOptions, Struct } from "./program.ts";
 
 /** Files of /proc that lxcfs and others may cover; nothing else may be mounted inside of /proc. */
 const PROC_FILES: ReadonlySet<string> = new Set([
@@ -116,11 +116,18 @@ function compileFileSystem(c: Context, entry: Entry): void {
   if (type === "tmpfs" && !flags.data.some(({ text }) => text.startsWith("mode=")))
     how |= abi.BUNC_MOUNT_TAKE_MODE;
   const late = isReadonlyLate(entry);
+  // The owner of the network namespace alone may mount sysfs: without one of its own the container gets the host's.
+  const bindInstead = type === "sysfs" && c.namespace("user") !== undefined && !c.namespace("network");
   const struct = mountStruct(flags, how)
     .pointer(MOUNT.type, type)
     .pointer(MOUNT.params, encoder.encode(parameters(c, entry, mount.source ?? type, late)))
     .u64(MOUNT.set, late ? flags.set & ~abi.MOUNT_ATTR_RDONLY : flags.set);
-  appendMount(c, entry, struct, flags.propagation);
+  appendMount(c, entry, struct, flags.propagation, bindInstead ? OR_NEXT : {});
+  if (!bindInstead) return;
+  const tree = mountStruct(flags, how | abi.BUNC_MOUNT_RECURSIVE)
+    .pointer(MOUNT.source, "/sys")
+    .u64(MOUNT.set, flags.set);
+  appendMount(c, { ...entry, mount: { ...mount, source: "/sys" } }, tree, flags.propagation);
 }
 
 const MOUNT = bunc_mount_;
@@ -134,7 +141,16 @@ function mountStruct(flags: MountFlags, how: number): Struct {
     .u64(MOUNT.flags, how);
 }
 
-function appendMount(c: Context, entry: Entry, struct: Struct, propagation: readonly number[]): void {
+/** The operation that follows is done only when this one is not permitted. */
+const OR_NEXT: OpOptions = { okSkip: 1, tolerate: [[abi.EPERM, 0]] };
+
+function appendMount(
+  c: Context,
+  entry: Entry,
+  struct: Struct,
+  propagation: readonly number[],
+  options: OpOptions = {},
+): void {
   if (propagation.length) {
     const list = new Struct((propagation.length + 1) * 8, "propagation");
     for (let i = 0; i < propagation.length; i++) list.u64(i * 8, propagation[i]!);
@@ -144,6 +160,7 @@ function appendMount(c: Context, entry: Entry, struct: Struct, propagation: read
   c.part.op(abi.BUNC_OP_MOUNT, [c.root, entry.target, struct], {
     about: entry.about,
     mount: { type, source: mount.source ?? "", options: flags.data },
+    ...options,
   });
 }
 

@@ -163,7 +163,10 @@ export class Init {
     const op = this.ops[index];
     if (!op)
       return new BuncError(`container init: operation ${index}: ${errnoText(errno)}`, { code: "internal" });
-    return opFailure(op, errno, text, step);
+    const error = opFailure(op, errno, text, step);
+    const own = op.call === abi.SYS_unshare && op.args[0] === abi.CLONE_NEWUSER;
+    const hint = own ? userNamespaceHint(errnoName(errno)) : undefined;
+    return hint ? new BuncError(error.message, { ...error.fields, hint }) : error;
   }
 
   /** The process that goes on has another pid; the one that forked it is reaped. */

@@ -116,6 +116,48 @@ describe("without anything special", () => {
     expect(call("state", id).stderr).toContain("container does not exist");
   });
 
+  test("exec, ps, pause, resume, update and events, as of any container", () => {
+    const { id, path } = bundle("exec sleep 60");
+    good(detach("run", "--detach", "--bundle", path, id));
+    const state = () => JSON.parse(good(call("state", id)).stdout);
+    expect(good(call("exec", id, "sh", "-c", "id -u; cat /proc/self/uid_map")).stdout.split(/\s+/)).toEqual([
+      ...["0", "0", String(uid), "1", ""],
+    ]);
+    expect(call("exec", id, "sh", "-c", "exit 7").code).toBe(7);
+    expect(JSON.parse(good(call("ps", "--format", "json", id)).stdout)).toEqual([state().pid]);
+    good(call("pause", id));
+    expect(state().status).toBe("paused");
+    good(call("resume", id));
+    expect(state().status).toBe("running");
+    good(call("update", "--pids-limit", "17", "--memory", String(48 << 20), id));
+    const stats = JSON.parse(good(call("events", "--stats", id)).stdout);
+    expect(stats.data.pids).toMatchObject({ current: 1, limit: 17 });
+    expect(stats.data.memory.usage.limit).toBe(48 << 20);
+  });
+
+  test("devices are the host's, bound", () => {
+    const { id, path } = bundle(
+      "ls -ln /dev/null /dev/fuse; echo gone > /dev/null; cat /proc/mounts",
+      (config) => {
+        config.linux.devices = [{ path: "/dev/fuse", type: "c", major: 10, minor: 229, fileMode: 0o600 }];
+      },
+    );
+    const { stdout } = good(call("run", "--bundle", path, id));
+    expect(stdout).toMatch(/^crw-rw-rw- .* 10, 229 .*\/dev\/fuse$/m);
+    expect(stdout).toMatch(/^crw-rw-rw- .* 1, +3 .*\/dev\/null$/m);
+    for (const name of ["null", "zero", "urandom", "fuse"]) expect(stdout).toContain(` /dev/${name} `);
+  });
+
+  test("sysfs is the host's, bound, where the container has its network", () => {
+    const { id, path } = bundle("ls /sys/class/net; cat /proc/mounts", (config) => {
+      const sys = config.mounts.find(({ destination }) => destination === "/sys")!;
+      Object.assign(sys, { type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] });
+    });
+    const { stdout } = good(call("run", "--bundle", path, id));
+    expect(stdout).toMatch(/^lo$/m);
+    expect(stdout).toMatch(/^sysfs \/sys sysfs ro,nosuid,nodev,noexec/m);
+  });
+
   test("ids of /etc/subuid through newuidmap", () => {
     const line = readFileSync("/etc/subuid", "utf8")
       .split("\n")
@@ -131,6 +173,116 @@ describe("without anything special", () => {
     });
     const { stdout } = good(call("run", "--bundle", path, id));
     expect(stdout.trim().split(/\s+/)).toEqual(["5", "0", String(uid), "1", "1", String(first), "1000"]);
+  });
+});
+
+describe("what an ordinary user cannot have is refused with what would allow it", () => {
+  const refused = (edit: (config: Config) => void, env: Record<string, string> = {}): string => {
+    const { id, path } = bundle("true", edit);
+    const command = [runtime, "--root", root, "run", "--bundle", path, id];
+    const streams = { stdin: "ignore", stdout: "pipe", stderr: "pipe" } as const;
+    const { exitCode, stderr } = Bun.spawnSync(command, { ...streams, env: { ...process.env, ...env } });
+    expect(exitCode).toBe(1);
+    expect(existsSync(join(root, id))).toBe(false);
+    return stderr.toString();
+  };
+  const mapped = (hostID: number) => (config: Config) => {
+    const ranges = [{ containerID: 0, hostID, size: 1000 }];
+    Object.assign(config.linux, { uidMappings: ranges, gidMappings: ranges });
+  };
+
+  test("ids that /etc/subuid does not give", () => {
+    const said = refused(mapped(3_000_000));
+    expect(said).toContain("newuidmap: exit status 1");
+    expect(said).toContain(
+      "/etc/subuid must give the user all host ids of the mapping, in lines like u:3000000:1000",
+    );
+  });
+
+  test("ids of others without newuidmap", () => {
+    const said = refused(mapped(100_000), { PATH: "/nowhere" });
+    expect(said).toContain("newuidmap not found in $PATH");
+    expect(said).toContain("install the package uidmap");
+    expect(said).toContain(`can only map its own id (hostID ${uid}, size 1)`);
+  });
+
+  test.each<[string, (config: Config) => void, string[]]>([
+    [
+      "network devices",
+      (config) => {
+        config.linux.namespaces.push({ type: "network" });
+        Object.assign(config.linux, { netDevices: { eth0: {} } });
+      },
+      ["network devices are not supported for rootless containers", "CAP_NET_ADMIN on the host"],
+    ],
+    [
+      "a file system of a disk",
+      (config) => config.mounts.push({ destination: "/tmp", type: "ext4", source: "/dev/vda" }),
+      ["operation not permitted", "mounts[", "root of the host, who may mount it first, to be bound here"],
+    ],
+    [
+      "a realtime scheduler",
+      (config) => Object.assign(config.process, { scheduler: { policy: "SCHED_FIFO", priority: 10 } }),
+      ["cannot set the scheduler", "CAP_SYS_NICE of the host, or RLIMIT_RTPRIO"],
+    ],
+    [
+      "a lower oom_score_adj",
+      (config) => Object.assign(config.process, { oomScoreAdj: -999 }),
+      ["cannot set oomScoreAdj to -999", "CAP_SYS_RESOURCE"],
+    ],
+    [
+      "a higher hard limit",
+      (config) => {
+        config.process.rlimits = [{ type: "RLIMIT_NOFILE", soft: 1, hard: 1_000_000_000 }];
+      },
+      ["error setting rlimit type RLIMIT_NOFILE", "CAP_SYS_RESOURCE"],
+    ],
+    [
+      "a device that the host has not",
+      (config) => {
+        config.linux.devices = [{ path: "/dev/bunc-none", type: "c", major: 1, minor: 3 }];
+      },
+      ['cannot make device \\"/dev/bunc-none\\"', "the host's is bound, so it must exist"],
+    ],
+  ])("%s", (_, edit, words) => {
+    const said = refused(edit);
+    for (const one of words) expect(said).toContain(one);
+  });
+
+  test("user namespaces where they are used up", () => {
+    const { id, path } = bundle("true");
+    // The limit is one of each user namespace: this is not the host's.
+    const script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"';
+    const command = [
+      "unshare",
+      "-rm",
+      "sh",
+      "-c",
+      script,
+      runtime,
+      "--root",
+      root,
+      "run",
+      "--bundle",
+      path,
+      id,
+    ];
+    const { exitCode, stderr } = Bun.spawnSync(command, { stdout: "pipe", stderr: "pipe" });
+    expect(exitCode).toBe(1);
+    expect(stderr.toString()).toContain("user.max_user_namespaces is 0");
+    expect(stderr.toString()).toContain("sysctl -w user.max_user_namespaces=");
+  });
+
+  test("a place for its state without XDG_RUNTIME_DIR", () => {
+    const { id, path } = bundle("true");
+    const { XDG_RUNTIME_DIR: _, ...env } = process.env;
+    const { exitCode, stderr } = Bun.spawnSync([runtime, "run", "--bundle", path, id], {
+      env,
+      stderr: "pipe",
+    });
+    expect(exitCode).toBe(1);
+    expect(stderr.toString()).toContain("permission denied");
+    expect(stderr.toString()).toContain("XDG_RUNTIME_DIR");
   });
 });
 
@@ -161,6 +313,12 @@ describe("cgroups", () => {
     const free = bundle("exec sleep 60", elsewhere);
     good(detach("run", "--detach", "--bundle", free.path, free.id));
     expect(groupOf(free.id)).toBe(own);
+    expect(good(call("exec", free.id, "id", "-u")).stdout).toBe("0\n");
+    for (const args of [["ps"], ["pause"], ["update", "--pids-limit", "5"]]) {
+      const { code, stderr } = call(...args, free.id);
+      expect(code).toBe(1);
+      expect(stderr).toContain("the container has no cgroup; start it in a delegated one");
+    }
     const bound = bundle("true", (config) => {
       elsewhere(config);
       limited(config);
@@ -177,6 +335,8 @@ describe("cgroups", () => {
     const group = groupOf(id);
     expect(group).toBe(`/user.slice/user-${uid}.slice/user@${uid}.service/user.slice/runc-${id}.scope`);
     expect(readFileSync(`/sys/fs/cgroup${group}/pids.max`, "utf8")).toBe("20\n");
+    good(call("--systemd-cgroup", "update", "--pids-limit", "21", id));
+    expect(readFileSync(`/sys/fs/cgroup${group}/pids.max`, "utf8")).toBe("21\n");
     good(call("delete", "--force", id));
     expect(existsSync(`/sys/fs/cgroup${group}`)).toBe(false);
   });

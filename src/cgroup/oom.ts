@@ -5,10 +5,11 @@
 import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
-import { pathError, readText, writeExisting } from "../linux/file.ts";
+import { pathError, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { type CgroupPaths, isV1 } from "./names.ts";
+import { readKeyed } from "./stats-read.ts";
 import { exists } from "./tree.ts";
 
 /** A watch on the memory of a container. */
@@ -151,12 +152,8 @@ class FileWatch implements OomWatch {
   }
 
   private value(file: string, key: string): number | undefined {
-    const found = readText(`${this.dir}/${file}`, 4096);
-    if (typeof found === "number") return undefined;
-    for (const line of found.split("\n")) {
-      if (line.startsWith(`${key} `)) return Number(line.slice(key.length + 1)) || 0;
-    }
-    return undefined;
+    const value = readKeyed(this.dir, file)?.[key];
+    return value === undefined ? undefined : Number(value);
   }
 }
 

@@ -12,7 +12,7 @@ import { fitsSpec } from "../../src/oci/shape.ts";
 import { type Config, configText, defaultConfig } from "../rig/config.ts";
 import { findCgroups, findMounts, findProcesses, removeEverything } from "../rig/leaks.ts";
 import { makeRootfs } from "../rig/rootfs.ts";
-import { cgroupMounts, runtime } from "../rig/runtime.ts";
+import { cgroupMounts, runtime, systemdDriver } from "../rig/runtime.ts";
 import { makeScratch } from "../rig/scratch.ts";
 
 const runcPath = Bun.which("runc", { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" });
@@ -96,7 +96,8 @@ export class Takeover {
   private runWith(program: string, env: Record<string, string>, ...args: string[]): Ran {
     const out = join(this.scratch.output, `out${this.fresh()}`);
     const err = join(this.scratch.output, `err${this.fresh()}`);
-    const result = Bun.spawnSync([program, "--root", this.root, ...args], {
+    const driver = systemdDriver ? ["--systemd-cgroup"] : [];
+    const result = Bun.spawnSync([program, ...driver, "--root", this.root, ...args], {
       stdin: "ignore",
       stdout: Bun.file(out),
       stderr: Bun.file(err),
@@ -122,7 +123,7 @@ export class Takeover {
     const bundle = join(this.scratch.bundles, id);
     mkdirSync(bundle);
     makeRootfs(join(bundle, "rootfs"), this.scratch.store);
-    const config = defaultConfig(`/${id}`);
+    const config = defaultConfig(systemdDriver ? `:t:${id}` : `/${id}`);
     config.root = { path: "rootfs" };
     config.process.args = ["sh", "-c", script];
     edit(config, join(bundle, "rootfs"));

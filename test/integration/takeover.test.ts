@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../rig/config.ts";
+import { groupPath } from "../rig/container.ts";
 import { helperBinary, Listener } from "../rig/helper.ts";
 import { type Made, mounts, ok, present, type Ran, SLEEP, untilExists, useTakeover } from "./takeover.rig.ts";
 
@@ -12,8 +13,9 @@ const { bundle, bunc, fresh, root, runc, scratch } = useTakeover();
 type Runtime = (...args: string[]) => Ran;
 
 /** A file of the container's cgroup. */
-function group(controller: string, { id }: Made, file: string): string {
-  return readFileSync(join(mounts.get(controller) ?? mounts.get("unified")!, id, file), "utf8").trim();
+function group(controller: string, { config }: Made, file: string): string {
+  const dir = join(mounts.get(controller) ?? mounts.get("unified")!, groupPath(config.linux.cgroupsPath));
+  return readFileSync(join(dir, file), "utf8").trim();
 }
 
 /** Whether a container here is in a cgroup of the controller. */
@@ -108,7 +110,9 @@ function take(maker: Runtime, manager: Runtime): void {
     const file = join(made.bundle, "exec.pid");
     ok(manager("exec", "--detach", "--pid-file", file, made.id, "sleep", "60"));
     const pid = readFileSync(file, "utf8");
-    expect(readFileSync(`/proc/${pid}/cgroup`, "utf8")).toContain(`/${made.id}\n`);
+    expect(readFileSync(`/proc/${pid}/cgroup`, "utf8")).toContain(
+      `${groupPath(made.config.linux.cgroupsPath)}\n`,
+    );
     const init = state(maker, made).pid;
     for (const name of ["pid", "mnt", "net", "uts", "ipc"]) {
       expect(ok(command("readlink", `/proc/${pid}/ns/${name}`))).toBe(

@@ -20,7 +20,7 @@ export interface State {
 }
 
 /** Where linux.cgroupsPath is, when systemd makes the cgroups of what it names: "slice:prefix:name". */
-function groupPath(path: string): string {
+export function groupPath(path: string): string {
   const [slice, prefix, name] = path.split(":");
   return name === undefined ? path : join(slice || "system.slice", `${prefix}-${name}.scope`);
 }

@@ -57,7 +57,7 @@ export function execCgroups(
       });
     }
     const all = controller === "" && isV1(paths);
-    if (!all && paths[controller] === undefined) {
+    if (!all && !Object.hasOwn(paths, controller)) {
       throw new BuncError(`unknown controller ${controller || '""'} in --cgroup`, {
         code: "usage",
         hint: `this container has: ${Object.keys(paths)

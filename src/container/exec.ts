@@ -8,7 +8,7 @@ import { parseNumberList } from "../launch/process.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, writeAtomic } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
-import { closeFd } from "../linux/process.ts";
+import { closeFd, killChild } from "../linux/process.ts";
 import { receiveFd, socketPair } from "../linux/socket.ts";
 import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
@@ -392,7 +392,7 @@ function writePidFile(path: string | undefined, { pid, pidfd }: Started): void {
   if (!path) return;
   const result = writeAtomic(path, String(pid), 0o666);
   if (result === 0) return;
-  sys(abi.SYS_pidfd_send_signal, pidfd, abi.SIGKILL, 0, 0);
+  killChild(pidfd);
   throw pathError("open", path, result);
 }
 

@@ -193,7 +193,10 @@ export class Init {
     while (this.pending.length < size) {
       const buffer = new Uint8Array(sizeof_.bunc_event + abi.BUNC_TEXT_MAX);
       const n = sys(abi.SYS_read, this.sock, buffer, buffer.length);
-      if (n <= 0) return false;
+      if (n === -abi.EINTR) continue;
+      // Reset: it ended before it had read everything.
+      if (n === 0 || n === -abi.ECONNRESET || n === -abi.EAGAIN) return false;
+      if (n < 0) throw pathError("read", "the socket of the container's init", n);
       const joined = new Uint8Array(this.pending.length + n);
       joined.set(this.pending);
       joined.set(buffer.subarray(0, n), this.pending.length);
@@ -210,8 +213,7 @@ export class Init {
 
   /** The process that goes on, where what the one before it told has not been read yet. */
   private killForked(): void {
-    if (this.sock < 0) return;
-    sys(abi.SYS_fcntl, this.sock, abi.F_SETFL, abi.O_NONBLOCK);
+    if (this.sock < 0 || sys(abi.SYS_fcntl, this.sock, abi.F_SETFL, abi.O_NONBLOCK) < 0) return;
     while (this.fill(sizeof_.bunc_event)) {
       const view = new DataView(this.pending.buffer, this.pending.byteOffset);
       const kind = view.getUint32(EVENT.kind, true);

@@ -144,6 +144,12 @@ export class Walker {
     rmSync(file, { force: true });
     const outcome = await this.launch(launch, `list:${file}`);
     expect([outcome.code, outcome.errors]).toEqual([0, []]);
+    await this.clear(launch.container);
+    return this.read(file);
+  }
+
+  /** The file that BUNC_FAULT=list:FILE has made. */
+  read(file: string): { operations: Operation[]; calls: string[] } {
     const operations: Operation[] = [];
     let calls: string[] = [];
     for (const line of readFileSync(file, "utf8").trim().split("\n")) {
@@ -151,7 +157,6 @@ export class Walker {
       if ("calls" in listed) calls = listed.calls;
       else operations.push(...operationsOf(listed));
     }
-    await this.clear(launch.container);
     return { operations, calls };
   }
 

@@ -24,7 +24,7 @@ import { earlyLimitsV1, lateLimitsV1 } from "./limits-v1.ts";
 import { earlyLimitsV2, lateLimitsV2, needsDomain } from "./limits-v2.ts";
 import { type CgroupPaths, type GroupDir, groupDirs, innerPath, pathsOf } from "./names.ts";
 import { ownerOf } from "./owner.ts";
-import { ignoredFields, refuseUnsupported } from "./resources.ts";
+import { ignoredFields } from "./resources.ts";
 import { writeValue } from "./write.ts";
 
 const NOTHING: LinuxResources = {};
@@ -58,7 +58,6 @@ export class CgroupfsGroup implements Cgroup {
     this.early = new Part();
     this.late = new Part();
     this.resources = spec.linux?.resources ?? NOTHING;
-    refuseUnsupported(spec);
     const inner = unit ?? innerPath(spec.linux?.cgroupsPath, request.id);
     requireHierarchies(layout, request.userNamespace ?? false);
     this.dirs = groupDirs(layout, inner);

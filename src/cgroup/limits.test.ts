@@ -343,12 +343,6 @@ describe("cgroup v2", () => {
 });
 
 describe("both", () => {
-  test("intelRdt without resctrl is refused in runc's words", () => {
-    for (const host of [SEPARATE, V2]) {
-      expect(() => groupOf(host, { intelRdt: { closID: "x" } })).toThrow(/^(intelRdt|linux.intelRdt) is /);
-    }
-  });
-
   test("blockIO, network and rdma that say nothing write nothing", () => {
     const empty = {
       blockIO: { weight: 0, weightDevice: [] },

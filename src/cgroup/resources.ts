@@ -1,6 +1,5 @@
 /** What of linux.resources the cgroups are set to: checks that need no host, and the fields that are not done yet. */
-import type { LinuxResources, Spec } from "../oci/config.ts";
-import { exists } from "./tree.ts";
+import type { LinuxResources } from "../oci/config.ts";
 import { configError, isUnset } from "./write.ts";
 
 /** 2^64-1, as which Docker wrote "no value" of a uint64 in old days. */
@@ -33,27 +32,6 @@ export function checkPageSize(size: string, path: string): void {
   for (let i = 0; i < digits.length; i++) right &&= digits[i]! >= "0" && digits[i]! <= "9";
   if (!right)
     throw configError(`invalid huge page size ${JSON.stringify(size)}; a form such as 2MB or 1GB`, path);
-}
-
-/**
- * Refuses linux.intelRdt: bunc puts no container into a resctrl group yet, and running it without would break the limit.
- * The first words are runc's, for a host without resctrl.
- */
-export function refuseUnsupported(spec: Spec): void {
-  if (!spec.linux?.intelRdt) return;
-  const path = "linux.intelRdt";
-  if (!exists("/sys/fs/resctrl/schemata")) {
-    throw configError(
-      "intelRdt is specified in config, but Intel RDT is not enabled",
-      path,
-      "mount -t resctrl resctrl /sys/fs/resctrl, if the processor has it, or take linux.intelRdt out",
-    );
-  }
-  throw configError(
-    "linux.intelRdt is not supported yet",
-    path,
-    "take it out of config.json, or use runc for this bundle",
-  );
 }
 
 /** Whether there is anything that limits-net.ts is for. */

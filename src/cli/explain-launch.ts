@@ -4,6 +4,7 @@
  */
 import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
 import { readLayout } from "../cgroup/layout.ts";
+import type { RdtGroup } from "../cgroup/resctrl.ts";
 import { callersNofile } from "../container/host-facts.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
@@ -33,10 +34,12 @@ const HOOK_ENV = ["<environment of bunc>"];
 export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchProgram> {
   const { host, notes } = hostFacts(spec);
   const group = planCgroup({ spec, id: ID, layout: host.cgroup!, slots: new Slots() });
-  const launch = new Launch(spec, await settingsFor(spec, bundle, group), host);
+  const rdt = await assumedRdt(spec, notes);
+  const launch = new Launch(spec, await settingsFor(spec, bundle, group, rdt), host);
   const { birth, fds, firstFd, first } = launch.plan;
   const parts: SidePart[] = [];
   plain(parts, claim(PLACE));
+  if (rdt) parent(parts, rdt.compileCreate());
   parent(parts, group.compileCreate());
   plain(parts, openings(fds, PLACE));
   const before = parts.length;
@@ -55,12 +58,14 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
     if (stage === Stage.listener) plain(parts, passListener(spec));
     if (stage === Stage.none || stage === Stage.last || stage === Stage.listener) continue;
     if (!limited) parent(parts, group.compileLimits());
+    if (!limited && rdt) parent(parts, rdt.compileLimits());
     limited = true;
     if (stage !== Stage.mounted) continue;
     parent(parts, hooks(spec, "prestart", bundle, "creating"));
     parent(parts, hooks(spec, "createRuntime", bundle, "creating"));
   }
   parent(parts, hooks(spec, "poststart", bundle, "running"));
+  if (rdt) plain(parts, rdt.compileRemove());
   plain(parts, removal(PLACE, group));
   parent(parts, hooks(spec, "poststop", bundle, "stopped"));
   return { birth, fds, firstFd, parts, before, intoCgroup: group.bearsInit, notes };
@@ -105,7 +110,19 @@ function hooks(
   return part;
 }
 
-async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<LaunchSettings> {
+async function assumedRdt(spec: Spec, notes: string[]): Promise<RdtGroup | undefined> {
+  if (!spec.linux?.intelRdt) return undefined;
+  const { group, assumed } = (await import("../cgroup/resctrl.ts")).assumeRdt(spec.linux.intelRdt, ID);
+  if (assumed) notes.push("this host has no resctrl mounted, so run would refuse linux.intelRdt");
+  return group;
+}
+
+async function settingsFor(
+  spec: Spec,
+  bundle: string,
+  group: Cgroup,
+  rdt: RdtGroup | undefined,
+): Promise<LaunchSettings> {
   return {
     id: ID,
     bundle,
@@ -117,7 +134,10 @@ async function settingsFor(spec: Spec, bundle: string, group: Cgroup): Promise<L
     pidfdSocket: false,
     seccomp: spec.linux?.seccomp ? (await seccompFilter())(spec.linux.seccomp) : undefined,
     setgroups: sys(abi.SYS_geteuid) === 0,
-    enterCgroup: (part) => group.compileEnter(part),
+    enterCgroup: (part) => {
+      group.compileEnter(part);
+      rdt?.compileEnter(part);
+    },
     nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
     innerPid: 1,
     hookEnv: HOOK_ENV,

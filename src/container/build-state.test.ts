@@ -130,7 +130,11 @@ describe("buildState", () => {
         systemdCgroup: true,
         notifySocket: "/run/systemd/notify",
         mounts: ["masks"],
-        intelRdt: { path: "/sys/fs/resctrl/x", own: true },
+        intelRdt: {
+          path: "/sys/fs/resctrl/x",
+          monitoring: "/sys/fs/resctrl/x/mon_groups/x",
+          own: ["/sys/fs/resctrl/x"],
+        },
       },
     );
     const poststart = [{ path: "/h", args: null, env: null, dir: "", timeout: null }];
@@ -146,6 +150,7 @@ describe("buildState", () => {
     expect(state.bunc?.annotations).toBeUndefined();
     expect(state.rootless).toBe(true);
     expect(state.intel_rdt_path).toBe("/sys/fs/resctrl/x");
+    expect(state.intel_rdt_mon_path).toBe("/sys/fs/resctrl/x/mon_groups/x");
     expect(state.config.cgroups).toMatchObject({ Systemd: true, Rootless: true, scope_prefix: "runc" });
     expect(state.config.Hooks).toMatchObject({ poststart, createRuntime: poststart, prestart: null });
   });

@@ -19,8 +19,8 @@ export interface StateInput extends ConfigInput {
   notifySocket?: string;
   /** Mount points that are made in the state directory, relative to it. */
   mounts?: string[];
-  /** Directory of resctrl, and whether it was made for this container alone. */
-  intelRdt?: { path: string; own: boolean };
+  /** Its group of resctrl, its monitoring group there, and which directories were made for this container alone. */
+  intelRdt?: { path: string; monitoring: string | undefined; own: readonly string[] } | undefined;
 }
 
 /**
@@ -53,7 +53,7 @@ export function buildState(spec: Spec, input: StateInput): State {
   if (input.startOps?.length) own.startOps = input.startOps;
   if (input.notifySocket) own.notifySocket = input.notifySocket;
   if (input.mounts?.length) own.mounts = input.mounts;
-  if (input.intelRdt?.own) own.rdtGroups = [input.intelRdt.path];
+  if (input.intelRdt?.own.length) own.rdtGroups = input.intelRdt.own;
   const state: State = {
     bunc: own,
     id: input.id,
@@ -67,6 +67,7 @@ export function buildState(spec: Spec, input: StateInput): State {
   if (input.rootlessEuid && input.rootlessCgroups) state.rootless = true;
   if (input.externalDescriptors) state.external_descriptors = input.externalDescriptors;
   if (input.intelRdt) state.intel_rdt_path = input.intelRdt.path;
+  if (input.intelRdt?.monitoring) state.intel_rdt_mon_path = input.intelRdt.monitoring;
   return state;
 }
 

@@ -223,6 +223,8 @@ class Exec {
       preserve = passed.count;
       if (passed.env.length) process.env = [...(process.env ?? []), ...passed.env];
     }
+    const { rdt } = summary;
+    const resctrl = rdt ? await import("../cgroup/resctrl.ts") : undefined;
     const profile = spec.linux?.seccomp;
     const seccomp = profile
       ? (loadFilter ?? (await import("./seccomp-filter.ts")).loadFilter)(profile, this.launchOptions())
@@ -242,7 +244,10 @@ class Exec {
       nofile: process.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
       innerPid: 0,
       hookEnv: [],
-      enterCgroup: (part) => enterV1(part, cgroups, summary.rootlessCgroups),
+      enterCgroup: (part) => {
+        enterV1(part, cgroups, summary.rootlessCgroups);
+        if (rdt) resctrl?.enterGroups(part, rdt.path, rdt.monitoring, "error adding to Intel RDT", true);
+      },
     };
   }
 

@@ -21,15 +21,17 @@ export class LaunchCgroup {
   /** Permission errors are ignored: the container runs in the caller's cgroups then. */
   readonly rootless: boolean;
   private group: Cgroup | undefined;
+  private readonly rdt: Extras["rdt"];
   private readonly state = new HostState();
 
   constructor(
     private readonly spec: Spec,
     { id, rootless, log }: LaunchOptions,
     euid: number,
-    { systemd }: Pick<Extras, "systemd">,
+    { systemd, rdt }: Pick<Extras, "systemd" | "rdt">,
   ) {
     this.layout = readLayout();
+    this.rdt = rdt;
     this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0);
     if (this.rootless && !systemd && this.layout.mode === "none") return;
     // Device rules are for root of the host alone: an ordinary user's container has the devices that user has.
@@ -45,12 +47,17 @@ export class LaunchCgroup {
 
   /** Operations by which init enters the cgroups it was not born in; undefined without cgroups. */
   get enter(): ((part: Part) => void) | undefined {
-    const { group } = this;
-    return group && ((part) => group.compileEnter(part));
+    const { group, rdt } = this;
+    if (!rdt) return group && ((part) => group.compileEnter(part));
+    return (part) => {
+      group?.compileEnter(part);
+      rdt.compileEnter(part);
+    };
   }
 
   /** Makes the cgroups. */
   create(): void {
+    this.rdt?.create();
     if (!this.group) return;
     try {
       this.fd = this.group.create(this.state);
@@ -75,6 +82,7 @@ export class LaunchCgroup {
 
   /** Before the cgroups of a container that has ended are removed. */
   async stop(): Promise<void> {
+    this.rdt?.remove();
     await this.group?.stop?.();
   }
 
@@ -86,11 +94,13 @@ export class LaunchCgroup {
   /** The limits, before anything of the user's runs. */
   limit(): void {
     this.group?.limit(this.state);
+    this.rdt?.limit();
   }
 
   /** After a failure. */
   async undo(): Promise<void> {
     await this.group?.undo();
+    this.rdt?.undo();
   }
 
   /** Whether the kernel killed something in the container for want of memory. */

@@ -17,6 +17,8 @@ export interface Extras {
   hookEnv: string[];
   /** The systemd driver, when that is to make the cgroups. */
   systemd?: typeof import("../cgroup/systemd.ts");
+  /** The group of linux.intelRdt. */
+  rdt?: import("../cgroup/resctrl.ts").RdtGroup;
   netDevices?: LaunchSettings["netDevices"];
   moveDevices?: (pid: number) => void;
 }
@@ -38,6 +40,8 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
     addNotifyMount(spec, stateDir);
   }
   if (options.systemdCgroup) extras.systemd = await import("../cgroup/systemd.ts");
+  if (spec.linux?.intelRdt)
+    extras.rdt = (await import("../cgroup/resctrl.ts")).planRdt(spec.linux.intelRdt, options.id);
   const profile = spec.linux?.seccomp;
   if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
   if (spec.hooks) {

@@ -325,7 +325,18 @@ export class Launcher {
     const driver = this.options.systemdCgroup ? { systemdCgroup: true, rootlessCgroups } : {};
     if (init) this.started = startTime(init.pid);
     const known = init ? { init: { pid: init.pid, start: this.started } } : {};
-    const text = claimText({ id, bundle, rootfs, created, cgroupPaths, annotations, ...driver, ...known });
+    const rdt = this.extras.rdt ? { rdtGroups: this.extras.rdt.own } : {};
+    const text = claimText({
+      id,
+      bundle,
+      rootfs,
+      created,
+      cgroupPaths,
+      annotations,
+      ...driver,
+      ...known,
+      ...rdt,
+    });
     if (init) this.dir.saveText(text);
     else this.dir.claim(text);
   }
@@ -346,6 +357,7 @@ export class Launcher {
       cgroupPaths: { ...this.cgroup.paths },
       externalDescriptors: (this.options.stdio ?? [0, 1, 2]).map(descriptorName),
       notifySocket: this.extras.notifySocket,
+      intelRdt: this.extras.rdt,
     });
     if (this.init) {
       if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;
@@ -378,7 +390,12 @@ export class Launcher {
    */
   prepareRemoval(): () => boolean {
     tracer?.step("prepare the removal");
-    if (this.spec.hooks?.poststop?.length || this.extras.notifySocket || this.extras.systemd)
+    if (
+      this.spec.hooks?.poststop?.length ||
+      this.extras.notifySocket ||
+      this.extras.systemd ||
+      this.extras.rdt
+    )
       return () => false;
     const part = new Part().at("state");
     part.op(abi.SYS_flock, [this.dir.fd, abi.LOCK_EX | abi.LOCK_NB]);

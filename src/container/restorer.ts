@@ -113,6 +113,13 @@ export class Restore {
       makeNotifyDirectory(dir.path);
       addNotifyMount(spec, dir.path);
     }
+    if (spec.linux?.intelRdt) {
+      throw new BuncError("linux.intelRdt is not restored yet", {
+        code: "config",
+        path: "linux.intelRdt",
+        hint: "take it out of config.json",
+      });
+    }
     const systemd = options.systemdCgroup ? await import("../cgroup/systemd.ts") : undefined;
     const cgroup = new LaunchCgroup(spec, options, euid, systemd ? { systemd } : {});
     this.cgroup = cgroup;

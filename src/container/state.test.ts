@@ -148,6 +148,7 @@ describe("the summary", () => {
         poststart: [],
         poststop: [{ path: "/bin/true", args: ["true", "x"], env: null, dir: "", timeout: 3_000_000_000 }],
         rdtGroups: [],
+        rdt: undefined,
         own: undefined,
       });
     }
@@ -176,7 +177,12 @@ describe("the summary", () => {
     state.intel_rdt_path = "/sys/fs/resctrl/x";
     state.intel_rdt_mon_path = "/sys/fs/resctrl/x/mon_groups/x";
     state.config.intel_rdt = { closID: "x" };
-    expect(parseSummary(JSON.stringify(state), FILE).rdtGroups).toEqual(["/sys/fs/resctrl/x/mon_groups/x"]);
+    const summary = parseSummary(JSON.stringify(state), FILE);
+    expect(summary.rdtGroups).toEqual(["/sys/fs/resctrl/x/mon_groups/x"]);
+    expect(summary.rdt).toEqual({
+      path: "/sys/fs/resctrl/x",
+      monitoring: "/sys/fs/resctrl/x/mon_groups/x",
+    });
     state.config.intel_rdt = {};
     expect(parseSummary(JSON.stringify(state), FILE).rdtGroups).toEqual([
       "/sys/fs/resctrl/x/mon_groups/x",

@@ -50,7 +50,7 @@ export interface OwnState {
   /** $NOTIFY_SOCKET of `create`: the socket on the host that gets what the container says. */
   notifySocket?: string;
   /** Directories of resctrl that were made for this container alone. */
-  rdtGroups?: string[];
+  rdtGroups?: readonly string[];
   /** Mount points that were made in the state directory, relative to it; `delete` unmounts them. */
   mounts?: string[];
   /** The criu that restores it: alone in its cgroups, with what it has restored. */
@@ -98,7 +98,9 @@ export interface Summary {
   poststart: LibcontainerHook[];
   poststop: LibcontainerHook[];
   /** Directories of resctrl that were made for this container alone. */
-  rdtGroups: string[];
+  rdtGroups: readonly string[];
+  /** Its group of resctrl and its monitoring group in that, which an exec joins. */
+  rdt: { path: string; monitoring: string | undefined } | undefined;
   /** Absent in a file that runc has written. */
   own: OwnState | undefined;
 }
@@ -138,6 +140,8 @@ export interface Claim {
   mounts?: string[];
   /** The criu that restores it. */
   criu?: { pid: number; start: number };
+  /** Directories of resctrl that are made for it alone. */
+  rdtGroups?: readonly string[];
   /** Its init and when that was started, once it is there. */
   init?: { pid: number; start: number };
 }
@@ -151,7 +155,7 @@ export interface Claim {
 export function claimText(claim: Claim): string {
   const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
     claim;
-  const { mounts, criu } = claim;
+  const { mounts, criu, rdtGroups } = claim;
   const state: State = {
     bunc: {
       version: OWN_VERSION,
@@ -163,6 +167,7 @@ export function claimText(claim: Claim): string {
       ...(rootlessCgroups ? { rootlessCgroups } : {}),
       ...(mounts ? { mounts } : {}),
       ...(criu ? { criu } : {}),
+      ...(rdtGroups?.length ? { rdtGroups } : {}),
     },
     id,
     init_process_pid: init ? init.pid : -1,
@@ -306,7 +311,13 @@ function commonOf(head: Head, file: string) {
     start: head.init_process_start,
     created: head.created,
     cgroupPaths: textMap(head.cgroup_paths, "cgroup_paths", file),
+    rdt: rdtOf(head),
   };
+}
+
+function rdtOf({ intel_rdt_path: path, intel_rdt_mon_path: monitoring }: Head): Summary["rdt"] {
+  const usable = (value: unknown): value is string => typeof value === "string" && value.startsWith("/");
+  return usable(path) ? { path, monitoring: usable(monitoring) ? monitoring : undefined } : undefined;
 }
 
 function summaryOfOwn(head: Head, own: OwnState, file: string): Summary {

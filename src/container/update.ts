@@ -6,7 +6,7 @@ import { earlyLimitsV2, lateLimitsV2 } from "../cgroup/limits-v2.ts";
 import * as live from "../cgroup/live.ts";
 import type { CgroupPaths } from "../cgroup/names.ts";
 import { noController, writeValue } from "../cgroup/write.ts";
-import { BuncError, renderError } from "../errors.ts";
+import { renderError } from "../errors.ts";
 import { Part, Slots } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
@@ -15,7 +15,7 @@ import type { LinuxResources } from "../oci/config.ts";
 import { notRunning } from "./kill.ts";
 import type { Summary } from "./state.ts";
 import { statusOf } from "./status.ts";
-import { exists, openStateDir, readState } from "./store.ts";
+import { openStateDir, readState } from "./store.ts";
 import { mergeResources, resourcesOf } from "./update-config.ts";
 
 /** What an update may be given besides the resources. */
@@ -51,7 +51,10 @@ export async function updateContainer(
     }
     const state = readState(root, id);
     const old = state.config.cgroups ?? { devices: [] };
-    if (l3CacheSchema || memBwSchema) refuseRdt(options);
+    const intel_rdt =
+      l3CacheSchema || memBwSchema
+        ? (await import("../cgroup/resctrl.ts")).updateRdt(state.config.intel_rdt, summary.rdt?.path, options)
+        : state.config.intel_rdt;
     const cgroups = mergeResources(old, resources);
     const paths = summary.cgroupPaths;
     const unit = summary.systemdCgroup ? await unitSetter(summary) : (all: LinuxResources) => all;
@@ -62,23 +65,10 @@ export async function updateContainer(
       setBack(resourcesOf(old), paths, unit, warn);
       throw explained;
     }
-    dir.save({ ...state, config: { ...state.config, cgroups } });
+    dir.save({ ...state, config: { ...state.config, cgroups, ...(intel_rdt ? { intel_rdt } : {}) } });
   } finally {
     dir.close();
   }
-}
-
-/** The words are runc's. */
-function refuseRdt({ l3CacheSchema }: UpdateOptions): never {
-  const info = "/sys/fs/resctrl/info";
-  const path = l3CacheSchema ? `${info}/L3` : `${info}/MB`;
-  const words = l3CacheSchema
-    ? "Intel RDT/CAT: l3 cache schema is not enabled"
-    : "Intel RDT/MBA: memory bandwidth schema is not enabled";
-  if (!exists(path)) {
-    throw new BuncError(words, { code: "host", hint: "resctrl must be mounted at /sys/fs/resctrl" });
-  }
-  throw new BuncError("updating a non-existent Intel RDT configuration is not supported", { code: "state" });
 }
 
 /** Sets the properties of the container's unit; the answer is what is to be written to its cgroups. */

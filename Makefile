@@ -9,7 +9,14 @@ BUN := node_modules/bun/bin/bun.exe
 VERSION := $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 
+# What to build for: this machine, or arm64 from amd64 (needs gcc-aarch64-linux-gnu and libc6-dev-arm64-cross).
+NATIVE := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
+ARCH ?= $(NATIVE)
+# Where arm64's libseccomp and Bun are kept once they have been downloaded.
+ARM64_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bunc-arm64
+
 CC ?= gcc
+OBJCOPY ?= objcopy
 WARN := -Wall -Wextra -Werror
 CFLAGS := -O2 -std=gnu17 -D_GNU_SOURCE $(WARN)
 # No libc, no stack protector (it needs thread-local storage), nothing gcc could turn into a call of memcpy by itself.
@@ -20,19 +27,27 @@ INIT_MAX := 32768
 # Small and in few segments: the library is written to a memfd and mapped at every start.
 LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none,-z,noseparate-code,--hash-style=gnu
 
+# Where libseccomp is installed, and what links with it there.
+SECCOMP ?= /usr
+SECCOMP_FLAGS =
+
 INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/netlink.c c/clone.S
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 PROTO = $(patsubst %.proto,%.gen.ts,$(shell find src -name '*.proto'))
 GEN = src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
-LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' /usr/include/seccomp.h | tr '\n' . | sed 's/.$$//')
+LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' $(SECCOMP)/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
 	runc crun containerd redis-server uidmap strace iproute2 util-linux procps mandoc zsh fish
 
 .PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench bench-shim install clean deps apt npm
 
-build: bunc
+build: $(or $(if $(filter $(NATIVE),$(ARCH)),bunc),$(if $(filter arm64 aarch64,$(ARCH)),bunc-arm64),wrong-arch)
+
+.PHONY: wrong-arch
+wrong-arch:
+	@echo 'ARCH=$(ARCH): bunc is built here for $(NATIVE)$(if $(filter amd64,$(NATIVE)), and arm64)' >&2; exit 1
 
 # --- what must be installed ------------------------------------------------------------------------------------------
 
@@ -73,12 +88,12 @@ build/faults/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/faults/bunc-in
 build/libbunc-seccomp.so: c/libseccomp-bunc.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -o $@ $< \
-		-Wl,-Bstatic -lseccomp -Wl,-Bdynamic -Wl,--exclude-libs,ALL
+		-Wl,-Bstatic -lseccomp -Wl,-Bdynamic -Wl,--exclude-libs,ALL $(SECCOMP_FLAGS)
 
 src/linux/abi.gen.ts: c/abi.c c/bunc.h scripts/abi.ts $(BUN)
 	@mkdir -p build
 	$(CC) $(CFLAGS) -c -o build/abi.o c/abi.c
-	objcopy -O binary -j bunc_abi build/abi.o build/abi.bin
+	$(OBJCOPY) -O binary -j bunc_abi build/abi.o build/abi.bin
 	$(BUN) scripts/abi.ts build/abi.bin > $@
 
 %.gen.ts: %.proto scripts/proto.ts $(BUN)
@@ -97,8 +112,26 @@ BUN_BUILD = $(BUN) build --compile --minify --bytecode --format=esm --splitting 
 	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"' --define LIBSECCOMP_VERSION='"$(LIBSECCOMP)"'
 
 bunc: $(GEN) $(TS_SOURCES) $(BUN)
-	$(BUN_BUILD) src/main.ts --outfile build/bunc.tmp
+	$(BUN_BUILD) $(BUN_TARGET) src/main.ts --outfile build/bunc.tmp
 	mv build/bunc.tmp $@
+
+# For arm64 all is made in a copy of the sources, by the same rules. Its name begins with a dot: Bun looks for no tests
+# there when it runs this directory's.
+ARM64 := build/.arm64
+ARM64_SOURCES := Makefile package.json package-lock.json tsconfig.json bunfig.toml c scripts src
+ARM64_MAKE = $(MAKE) -C $(ARM64) NATIVE=arm64 ARCH=arm64 BUN=$(CURDIR)/$(BUN) \
+	CC=aarch64-linux-gnu-gcc OBJCOPY=aarch64-linux-gnu-objcopy SECCOMP=$(abspath $(ARM64_CACHE))/usr \
+	SECCOMP_FLAGS='-I$$(SECCOMP)/include -L$$(SECCOMP)/lib/aarch64-linux-gnu' \
+	BUN_TARGET='--target=bun-linux-arm64 --compile-executable-path=$(abspath $(ARM64_CACHE))/bun'
+
+.PHONY: bunc-arm64 arm64-test
+bunc-arm64: $(BUN)
+	scripts/arm64 $(ARM64_CACHE) $(BUN)
+	rm -rf $(ARM64)/c $(ARM64)/src
+	mkdir -p $(ARM64)
+	tar -c --exclude='*.gen.ts' $(ARM64_SOURCES) | tar -x -C $(ARM64)
+	$(ARM64_MAKE) bunc build/libbunc-seccomp.ts
+	ln -f $(ARM64)/bunc $@
 
 # The same with fault injection compiled in, for test/fault only.
 build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) $(BUN)
@@ -146,6 +179,11 @@ cgroup2-test: bunc build/test-helper
 vm-test: bunc build/test-helper
 	test/vm/run $(LANES) -- $(TESTS)
 
+# What was built for arm64, under qemu-user (Debian's qemu-user-static).
+arm64-test: bunc-arm64 $(GEN) build/libbunc.ts
+	@command -v qemu-aarch64-static >/dev/null || { echo "no qemu-aarch64-static: apt-get install qemu-user-static" >&2; exit 1; }
+	ARM64_BUN=$(abspath $(ARM64_CACHE))/bun $(BUN) test --timeout 900000 ./test/arm64
+
 test-fault: bunc build/bunc-faults build/test-helper
 	$(BUN) test test/fault
 
@@ -174,4 +212,4 @@ install: bunc build/share
 	cd build/share && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/{} \;
 
 clean:
-	rm -rf build bunc src/linux/abi.gen.ts $(PROTO)
+	rm -rf build bunc bunc-arm64 src/linux/abi.gen.ts $(PROTO)

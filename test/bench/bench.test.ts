@@ -1,7 +1,7 @@
 // The benchmark's own arithmetic: medians, bisection, verdicts, the table, and the plan for the timer.
 import { expect, test } from "bun:test";
 import { bisect, LIMITS } from "./memory.ts";
-import { limitTable, median, RUN_TARGETS, table, timeTable } from "./report.ts";
+import { crowdTable, limitTable, median, RUN_TARGETS, table, timeTable } from "./report.ts";
 import type { Runtime } from "./runtimes.ts";
 import { findCgroups } from "./sweep.ts";
 import { planText } from "./timer.ts";
@@ -14,7 +14,7 @@ const runtimes = (["bunc", "crun", "runc"] as const).map(
 function rows(times: Record<string, number[]>): string[][] {
   const named = Object.entries(times).map(([name, milliseconds]) => ({ name, milliseconds }));
   const timings = [{ timing: { what: "run", times: named }, targets: RUN_TARGETS }];
-  const text = timeTable({ timings, weights: [], limits: [] }, runtimes);
+  const text = timeTable({ timings, crowds: [], weights: [], limits: [] }, runtimes);
   const lines = text.trimEnd().split("\n").slice(2);
   return lines.map((line) =>
     line
@@ -48,6 +48,15 @@ test("without a peer there is no ratio to it", () => {
   expect(bunc!.slice(4)).toEqual(["0.50", "", "target 1.0 x crun: met; target 0.4 x runc: no runc here"]);
 });
 
+test("other cgroups: the ratio is of medians, and only bunc has a target", () => {
+  const crowd = (kind: string, among: number[]) => ({ name: `${kind} 1`, alone: [9, 10, 90], among });
+  const text = (among: number[]) =>
+    crowdTable({ crowds: [crowd("bunc", among), crowd("runc", [20, 20, 20])] }, runtimes);
+  expect(text([1, 11, 12])).toContain("| bunc 1  | 10.00 ms | 11.00 ms |  1.10 | target 1.1: met ");
+  expect(text([1, 11, 12])).toContain("| runc 1  | 10.00 ms | 20.00 ms |  2.00 |                 |");
+  expect(text([11.01])).toContain("target 1.1: missed");
+});
+
 test("the table pads its cells and marks columns that stand at the right", () => {
   expect(table(["a", "long one"], [["wide cell", "1"]], [1])).toBe(
     "| a         | long one |\n| --------- | -------: |\n| wide cell |        1 |\n",
@@ -74,7 +83,7 @@ test("limits at the bounds of the search are shown as bounds", () => {
     { name: "crun 1", least: LIMITS.least },
     { name: "runc 1", least: 4096 },
   ];
-  const text = limitTable({ timings: [], weights: [], limits }, runtimes);
+  const text = limitTable({ timings: [], crowds: [], weights: [], limits }, runtimes);
   expect(text).toContain("> 8192 kB | target 512 kB: missed");
   expect(text).toContain("<= 256 kB");
   expect(text).toContain("  4096 kB");

@@ -5,6 +5,7 @@
 //   CRUN, RUNC        more runtimes, a list like PATH; the first of a kind is what ratios and targets refer to
 //   BENCH_RUNS        rounds of `run` (100); the other measurements take a half or a quarter
 //   BENCH_CONTAINERS  containers that `list` lists (200)
+//   BENCH_CGROUPS     cgroups of other containers beside which `run` is timed (1000)
 //   BENCH_OUT         where the report goes instead of docs/bench.md
 //
 // Ends with 0 unless something failed to run: a target that is missed is marked in the table and no failure.
@@ -13,9 +14,11 @@ import { basename, dirname, join, resolve } from "node:path";
 import { repository } from "../rig/repository.ts";
 import { Bundles } from "./bundles.ts";
 import { Stopped, setDirectory, stopCommands } from "./commands.ts";
+import { timeAmong } from "./crowd.ts";
 import { hideUnified, load, machine } from "./machine.ts";
 import { findLimits, LIMITS, weighInits } from "./memory.ts";
 import {
+  crowdTable,
   EXEC_TARGETS,
   limitTable,
   type Results,
@@ -44,15 +47,21 @@ async function measure(runtimes: Runtime[], bundles: Bundles, amount: Amount): P
   timings.push({ timing: await timeRun(runtimes, bundles, amount), targets: RUN_TARGETS });
   for (const timing of await timeLifecycle(runtimes, bundles, amount)) timings.push({ timing });
   timings.push({ timing: await timeStartUp(runtimes, amount) });
+  const crowds = await timeAmong(runtimes, bundles, amount);
   const weights = await weighInits(runtimes, bundles);
   const limits = await findLimits(runtimes, bundles);
   timings.push({ timing: await timeState(runtimes, bundles, amount), targets: STATE_TARGETS });
   timings.push({ timing: await timeExec(runtimes, bundles, amount), targets: EXEC_TARGETS });
   timings.push({ timing: await timeList(runtimes, bundles, amount), targets: STATE_TARGETS }); // last: its containers slow the rest down
-  return { timings, weights, limits };
+  return { timings, crowds, weights, limits };
 }
 
-function report(results: Results, runtimes: Runtime[], facts: { cgroups: string; load: string }): string {
+function report(
+  results: Results,
+  runtimes: Runtime[],
+  amount: Amount,
+  facts: { cgroups: string; load: string },
+): string {
   const versions = runtimes.map(({ name }) => name).join(", ");
   const missing = (["crun", "runc"] as const).filter(
     (kind) => !runtimes.some((other) => other.kind === kind),
@@ -71,6 +80,9 @@ All runtimes run the same bundle: the default spec without a terminal over a bus
 small C program spawns each command and waits for it; the times include that spawn. Ratios are of medians.
 
 ${timeTable(results, runtimes)}
+By turns with no other cgroups, and beside ${amount.cgroups} in each hierarchy, as of so many other containers.
+
+${crowdTable(results, runtimes)}
 Private_Clean and Private_Dirty of /proc/PID/smaps_rollup. Alone, a runtime's own files count too, because nothing else
 maps them; beside another container only what each container more takes.
 
@@ -96,6 +108,7 @@ async function perform(dir: string): Promise<number> {
     const amount = {
       runs: setting("BENCH_RUNS", 100, 1, 10_000),
       containers: setting("BENCH_CONTAINERS", 200, 1, 2_000),
+      cgroups: setting("BENCH_CGROUPS", 1000, 1, 10_000),
     };
     const facts = { load: load(), cgroups: "" };
     setDirectory(dir);
@@ -104,7 +117,7 @@ async function perform(dir: string): Promise<number> {
     facts.cgroups = await hideUnified();
     const runtimes = await findRuntimes(dir);
     const results = await measure(runtimes, await Bundles.make(tag, dir), amount);
-    const text = report(results, runtimes, facts);
+    const text = report(results, runtimes, amount, facts);
     process.stdout.write(text);
     writeReport(text);
     return 0;

@@ -1,4 +1,5 @@
 // The benchmark's report in Markdown, aligned so that it also reads well on a terminal.
+import type { Crowd } from "./crowd.ts";
 import { LIMITS, type Limit, type Weights } from "./memory.ts";
 import type { Runtime } from "./runtimes.ts";
 import type { Timing } from "./speed.ts";
@@ -22,6 +23,8 @@ export const EXEC_TARGETS: Target[] = [
 ];
 /** The target of `state` and `list` (issue 3). */
 export const STATE_TARGETS: Target[] = [{ to: "runc", most: 1.0 }];
+/** How much longer `run` may take beside the cgroups of many other containers. */
+export const CROWD_TARGET = 1.1;
 /** kB of private memory of a created container's init. */
 export const INIT_TARGET: Target = { most: 200 };
 /** kB of the smallest memory limit. */
@@ -30,6 +33,7 @@ export const LIMIT_TARGET: Target = { most: 512 };
 /** All that was measured. */
 export interface Results {
   timings: { timing: Timing; targets?: Target[] }[];
+  crowds: Crowd[];
   weights: Weights[];
   limits: Limit[];
 }
@@ -115,6 +119,19 @@ export function timeTable(results: Results, runtimes: Runtime[]): string {
   });
   const header = ["what", "runtime", "median", "min", "x crun", "x runc", "target"];
   return table(header, rows, [2, 3, 4, 5]);
+}
+
+/** The table of `run` beside the cgroups of other containers. */
+export function crowdTable({ crowds }: Pick<Results, "crowds">, runtimes: Runtime[]): string {
+  const rows = crowds.map(({ name, alone, among }, index) => {
+    const ratio = median(among) / median(alone);
+    const isBunc = runtimes.some((runtime) => runtime.kind === "bunc" && runtime.name === name);
+    const verdict = `target ${CROWD_TARGET.toFixed(1)}: ${ratio <= CROWD_TARGET ? "met" : "missed"}`;
+    const times = [alone, among].map((values) => `${median(values).toFixed(2)} ms`);
+    const what = `\`run\` of /bin/true, ${alone.length} runs of each`;
+    return [index === 0 ? what : "", name, ...times, ratio.toFixed(2), isBunc ? verdict : ""];
+  });
+  return table(["other cgroups", "runtime", "without", "with", "ratio", "target"], rows, [2, 3, 4]);
 }
 
 /** The table of private memory, its ratios and targets. */

@@ -16,6 +16,8 @@ export interface Amount {
   runs: number;
   /** Containers that `list` lists. */
   containers: number;
+  /** Cgroups of other containers beside which `run` is timed. */
+  cgroups: number;
 }
 
 /** Seconds after which a measurement ends even when rounds are missing: a slow machine gets fewer rounds. */
@@ -24,7 +26,8 @@ const WARMUP = 3;
 
 const forever = ["sleep", "1000000"];
 
-async function measure(what: string, entrants: Entrant[], runs: number): Promise<Times[]> {
+/** Times commands by turns, not longer than {@link SECONDS}. */
+export async function measure(what: string, entrants: Entrant[], runs: number): Promise<Times[]> {
   process.stderr.write(`bench: ${what}\n`);
   return await time(entrants, { runs: Math.max(1, Math.ceil(runs)), warmup: WARMUP, seconds: SECONDS });
 }
@@ -37,7 +40,7 @@ function timing(what: string, times: Times[], milliseconds: (steps: number[][]) 
 }
 
 /** Milliseconds of all steps of each run together. */
-function whole(steps: number[][]): number[] {
+export function whole(steps: number[][]): number[] {
   return steps[0]!.map((_, run) => steps.reduce((sum, step) => sum + step[run]!, 0) / 1e6);
 }
 
@@ -52,11 +55,16 @@ export async function timeStartUp(runtimes: Runtime[], amount: Amount): Promise<
 }
 
 /** `run` of /bin/true in the foreground, which makes the container and removes it. */
-export async function timeRun(runtimes: Runtime[], bundles: Bundles, amount: Amount): Promise<Timing> {
-  const entrants = runtimes.map((runtime): Entrant => {
-    const container = bundles.container(runtime, "run", ["/bin/true"]);
+export function runEntrants(runtimes: Runtime[], bundles: Bundles, name: string): Entrant[] {
+  return runtimes.map((runtime) => {
+    const container = bundles.container(runtime, name, ["/bin/true"]);
     return { name: runtime.name, steps: [{ run: container.run() }] };
   });
+}
+
+/** One after the other, with nothing else there. */
+export async function timeRun(runtimes: Runtime[], bundles: Bundles, amount: Amount): Promise<Timing> {
+  const entrants = runEntrants(runtimes, bundles, "run");
   const what = "`run` of /bin/true";
   return timing(what, await measure(what, entrants, amount.runs), whole);
 }

@@ -4,7 +4,7 @@ import * as live from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
 import { type LaunchSettings, NAMESPACES, Stage } from "../launch/context.ts";
 import { ExecProgram } from "../launch/exec.ts";
-import { parseNumberList } from "../launch/process.ts";
+import { maskText, parseNumberList } from "../launch/process.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, writeAtomic } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
@@ -288,6 +288,9 @@ class Exec {
   }
 
   private async follow(init: Init, program: ExecProgram, spec: Spec): Promise<void> {
+    this.milestone(`nsexec container setup: the new process is ${init.pid}`);
+    const affinity = program.target.affinity?.initial;
+    if (affinity?.length) this.milestone(`nsexec[${init.pid}]: affinity: ${maskText(affinity)}`);
     tracer?.step("compile and send the program");
     for (const { part, stage } of program.parts()) {
       init.send(part);
@@ -302,9 +305,18 @@ class Exec {
       }
       if (event === undefined) throw died();
       if (event.event !== stage) throw unexpected(event.event);
+      if (stage === Stage.ready) {
+        this.milestone("child process in init(): it has joined the namespaces");
+        this.milestone("setns_init: about to exec");
+      }
       if (stage === Stage.listener) await this.sendListener(spec, init, event.value);
       if (stage === Stage.ready && program.context.process.terminal) await this.console.ready?.();
     }
+  }
+
+  /** For --debug, in words like those of run; see launcher.ts. */
+  private milestone(message: string): void {
+    if (this.options.log.debugging) this.options.log.debug(message);
   }
 
   private async sendListener(spec: Spec, init: Init, number: number): Promise<void> {

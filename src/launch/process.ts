@@ -260,6 +260,13 @@ export function parseNumberList(list: string): number[] {
   return [...numbers].sort((a, b) => a - b);
 }
 
+/** A set of numbers as one hexadecimal number, a bit for each. */
+export function maskText(numbers: readonly number[]): string {
+  let mask = 0n;
+  for (const n of numbers) mask |= 1n << BigInt(n);
+  return `0x${mask.toString(16)}`;
+}
+
 function compileRlimits(c: Context): void {
   const limits = c.process.rlimits ?? [];
   const { nofile } = c.settings;

@@ -92,6 +92,21 @@ describe("a process in a container", () => {
   });
 });
 
+describe("--debug", () => {
+  test("tells how far it has come, and with which CPUs it began", async () => {
+    const container = rig.container((config) => {
+      config.process.args = ["sleep", "60"];
+      (config.process as { execCPUAffinity?: object }).execCPUAffinity = { initial: "0" };
+    });
+    await container.detach();
+    const { stderr } = (await rig.call(["--debug", "exec", container.id, "true"])).ok();
+    const steps = ["nsexec container setup", ": affinity: 0x1", "child process in init()", "about to exec"];
+    const at = steps.map((step) => stderr.indexOf(step));
+    expect(at).toEqual(at.filter((place) => place >= 0).sort((a, b) => a - b));
+    expect((await exec(container, "--", "true")).ok().stderr).toBe("");
+  });
+});
+
 describe("its own failures end with 255", () => {
   test("and say what was wrong", async () => {
     const container = await running();

@@ -133,6 +133,7 @@ enum bunc_op_code {
 #define BUNC_MOUNT_GUARD_PROC 16u /* the target must not lie in a proc file system */
 #define BUNC_MOUNT_ONLY_PROC 32u  /* the source must be a proc file system */
 #define BUNC_MOUNT_REMOUNT 64u	  /* change what is mounted at the target */
+#define BUNC_MOUNT_KEEP 128u	  /* bind: take the source's attributes for locked, though they are not */
 
 struct bunc_mount {
 	uint64_t type;	      /* string; 0 for a bind mount */
@@ -143,7 +144,8 @@ struct bunc_mount {
 	uint64_t clear;
 	uint64_t rec_set; /* the same for the mount and all below it */
 	uint64_t rec_clear;
-	int64_t tree; /* bind: descriptor of a detached mount instead of a path; -1 for none */
+	uint64_t implied; /* bind: those of clear that stay where they are locked */
+	int64_t tree;	  /* bind: descriptor of a detached mount instead of a path; -1 for none */
 	uint64_t flags;
 };
 

@@ -259,7 +259,8 @@ describe("composite operations", () => {
     );
     const data = dockerSpec().mounts!.findIndex(({ destination }) => destination === "/data");
     expect(text(`mounts[${data}]`, abi.BUNC_OP_MOUNT)).toBe(
-      'bind of "/bundle/data" at "/data" below $root: set MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID, target not inside a proc',
+      'bind of "/bundle/data" at "/data" below $root: set MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID, ' +
+        "clear MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NOSYMFOLLOW, target not inside a proc",
     );
     const spec = plainSpec();
     spec.mounts!.push({ destination: "/dev", options: ["remount", "ro", "size=1k"] });

@@ -4,7 +4,7 @@ import { MOUNT_OPTIONS } from "../bundle/check-mounts.ts";
 import * as abi from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
 import { fileSystemParameters } from "./explain-mounts.ts";
-import { knownMountOptions, parseMountOptions, propagationFlag } from "./mount-options.ts";
+import { bindAttributes, knownMountOptions, parseMountOptions, propagationFlag } from "./mount-options.ts";
 import type { Struct } from "./program.ts";
 import { compile, plainSpec, userSpec } from "./testing.ts";
 
@@ -82,10 +82,19 @@ const SUPERBLOCK: [set: string, clear: string][] = [
   ["iversion", "noiversion"],
 ];
 
+/** What a bind clears as soon as an option names an attribute. */
+const PLAIN =
+  abi.MOUNT_ATTR_RDONLY |
+  abi.MOUNT_ATTR_NOSUID |
+  abi.MOUNT_ATTR_NODEV |
+  abi.MOUNT_ATTR_NOEXEC |
+  abi.MOUNT_ATTR_NOSYMFOLLOW;
+
 describe("attributes", () => {
   test.each(ATTRIBUTES)("%s of a bind mount", (name, attr, clear) => {
     const plain = bind(name);
-    expect([plain.set, plain.clear]).toEqual(clear ? [0, attr] : [attr, 0]);
+    const times = attr === abi.MOUNT_ATTR_NODIRATIME && !clear ? abi.MOUNT_ATTR__ATIME : 0;
+    expect([plain.set, plain.clear]).toEqual(clear ? [0, PLAIN] : [attr, (PLAIN & ~attr) | times]);
     expect([plain.recSet, plain.recClear]).toEqual([0, 0]);
     const recursive = bind(`r${name}`);
     expect([recursive.recSet, recursive.recClear]).toEqual(clear ? [0, attr] : [attr, 0]);
@@ -100,19 +109,46 @@ describe("attributes", () => {
 
   test.each(ACCESS_TIMES)("%s takes the place of any other access time", (name, attr) => {
     for (const [other] of ACCESS_TIMES) {
-      const plain = bind(other, name);
-      expect([plain.set, plain.clear]).toEqual([attr, abi.MOUNT_ATTR__ATIME]);
       const recursive = bind(`r${other}`, `r${name}`);
       expect([recursive.recSet, recursive.recClear]).toEqual([attr, abi.MOUNT_ATTR__ATIME]);
     }
     expect(compiled({ type: "proc", destination: "/proc", options: [name] }).set).toBe(attr);
   });
 
+  test("access times of a bind mount are its source's until one is set", () => {
+    const all = PLAIN | abi.MOUNT_ATTR__ATIME | abi.MOUNT_ATTR_NODIRATIME;
+    for (const [name, attr] of ACCESS_TIMES.filter((_, i) => i % 2 === 0)) {
+      const plain = bind(name);
+      expect([plain.set, plain.clear]).toEqual([attr, all]);
+    }
+    for (const names of [["norelatime"], ["atime"], ["nostrictatime"], ["noatime", "atime"]]) {
+      const plain = bind(...names);
+      expect([plain.set, plain.clear]).toEqual([0, PLAIN]);
+    }
+    const kept = bind("strictatime", "norelatime");
+    expect([kept.set, kept.clear]).toEqual([abi.MOUNT_ATTR_STRICTATIME, all]);
+  });
+
+  test("a bind mount whose options name none keeps its source's", () => {
+    const plain = bind("rprivate", "rro");
+    expect([plain.set, plain.clear]).toEqual([0, 0]);
+  });
+
+  test("what a bind mount only clears because it is not named stays where it is locked", () => {
+    const parse = (...options: string[]) => bindAttributes(parseMountOptions(options, "bind"), options);
+    const rest = PLAIN & ~abi.MOUNT_ATTR_NOSYMFOLLOW;
+    expect(parse("nosuid").implied).toBe(rest & ~abi.MOUNT_ATTR_NOSUID);
+    expect(parse("rw", "dev").implied).toBe(rest & ~abi.MOUNT_ATTR_RDONLY & ~abi.MOUNT_ATTR_NODEV);
+    expect(parse("relatime").implied).toBe(rest);
+    expect(parse("rbind").implied).toBe(0);
+  });
+
   test("the later of two that contradict counts", () => {
-    for (const [i, [name, attr, clear]] of ATTRIBUTES.entries()) {
+    for (const [i, [name]] of ATTRIBUTES.entries()) {
       const other = ATTRIBUTES[i ^ 1]![0];
       const both = bind(other, name);
-      expect([both.set, both.clear]).toEqual(clear ? [0, attr] : [attr, 0]);
+      const one = bind(name);
+      expect([both.set, both.clear]).toEqual([one.set, one.clear]);
     }
     expect(bind("ro", "rrw")).toMatchObject({ set: abi.MOUNT_ATTR_RDONLY, recClear: abi.MOUNT_ATTR_RDONLY });
   });

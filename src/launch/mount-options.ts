@@ -9,6 +9,8 @@ export interface MountFlags {
   /** MOUNT_ATTR_* to set and to clear on the mount itself. */
   set: number;
   clear: number;
+  /** An option names such an attribute, even if it leaves it as it is. */
+  named: boolean;
   /** The same on the mount and all below it (the options that begin with r). */
   recSet: number;
   recClear: number;
@@ -148,6 +150,7 @@ export function parseMountOptions(
   const flags: MountFlags = {
     set: 0,
     clear: 0,
+    named: false,
     recSet: 0,
     recClear: 0,
     propagation: [],
@@ -171,6 +174,8 @@ function readOption(flags: MountFlags, name: string, index: number): void {
     return;
   }
   const attr = attribute(name);
+  const time = attr ? undefined : accessTime(name);
+  flags.named ||= attr !== 0 || time !== undefined;
   if (attr > 0) {
     flags.set |= attr;
     flags.clear &= ~attr;
@@ -181,7 +186,6 @@ function readOption(flags: MountFlags, name: string, index: number): void {
     flags.clear |= -attr;
     return;
   }
-  const time = accessTime(name);
   if (time !== undefined) {
     // An access-time value can only be set together with clearing the whole field (mount_setattr(2)).
     flags.set = (flags.set & ~abi.MOUNT_ATTR__ATIME) | time;
@@ -228,4 +232,59 @@ function readRecursive(flags: MountFlags, name: string): boolean {
     return false;
   }
   return true;
+}
+
+/** What a bind mount sets and clears; `implied` is the part of `clear` that stays where it is locked. */
+export interface BindAttributes {
+  set: number;
+  clear: number;
+  implied: number;
+}
+
+const PLAIN =
+  abi.MOUNT_ATTR_RDONLY |
+  abi.MOUNT_ATTR_NOSUID |
+  abi.MOUNT_ATTR_NODEV |
+  abi.MOUNT_ATTR_NOEXEC |
+  abi.MOUNT_ATTR_NOSYMFOLLOW;
+const TIMES = abi.MOUNT_ATTR__ATIME | abi.MOUNT_ATTR_NODIRATIME;
+
+/**
+ * The attributes of a bind mount, as runc gives them: those of its source when no option names one, else those that
+ * are named and no others. Access times are an exception: they are the source's until an option sets one, and options
+ * that clear one are without effect. In a user namespace, what is locked on the source stays, and naming the opposite is
+ * an error; nosymfollow is never locked.
+ */
+export function bindAttributes(flags: MountFlags, options: readonly string[] = []): BindAttributes {
+  if (!flags.named) return { set: 0, clear: 0, implied: 0 };
+  let set = flags.set & PLAIN;
+  let clear = PLAIN & ~set;
+  const implied = clear & ~flags.clear & ~abi.MOUNT_ATTR_NOSYMFOLLOW;
+  let time: number | undefined;
+  for (let i = 0; i < options.length; i++) {
+    const name = options[i]!;
+    const cleared = clearedTime(name);
+    if (cleared === undefined) time = accessTime(name) ?? time;
+    else if (cleared === time) time = undefined;
+  }
+  const nodiratime = flags.set & abi.MOUNT_ATTR_NODIRATIME;
+  if (time !== undefined || nodiratime) {
+    set |= (time ?? abi.MOUNT_ATTR_RELATIME) | nodiratime;
+    clear |= TIMES & ~nodiratime;
+  }
+  return { set, clear, implied };
+}
+
+/** The access time that an option takes back. */
+function clearedTime(name: string): number | undefined {
+  switch (name) {
+    case "atime":
+      return abi.MOUNT_ATTR_NOATIME;
+    case "nostrictatime":
+      return abi.MOUNT_ATTR_STRICTATIME;
+    case "norelatime":
+      return abi.MOUNT_ATTR_RELATIME;
+    default:
+      return undefined;
+  }
 }

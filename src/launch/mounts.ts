@@ -8,7 +8,7 @@ import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
-import { type MountFlags, parseMountOptions } from "./mount-options.ts";
+import { bindAttributes, type MountFlags, parseMountOptions } from "./mount-options.ts";
 import { bindSource, openInside, sourceInside, targetPath, treeFd } from "./mount-sources.ts";
 import { type OpOptions, Struct } from "./program.ts";
 
@@ -82,6 +82,8 @@ function compileBind(c: Context, entry: Entry): void {
   let how = flags.recursive ? abi.BUNC_MOUNT_RECURSIVE : 0;
   if (target === "/proc") how |= abi.BUNC_MOUNT_ONLY_PROC;
   else if (!PROC_FILES.has(target)) how |= abi.BUNC_MOUNT_GUARD_PROC;
+  // The parent's clone comes without the locks that the host's mounts have in a user namespace.
+  if (tree !== undefined && c.namespace("user")) how |= abi.BUNC_MOUNT_KEEP;
   const struct = mountStruct(flags, how);
   const inside = tree === undefined ? sourceInside(c, mount) : undefined;
   if (inside !== undefined) openInside(c, index, inside, flags, struct.at(MOUNT.tree));
@@ -90,7 +92,9 @@ function compileBind(c: Context, entry: Entry): void {
   // The parent's clone is a peer of the host's mount: what the container mounts below it must stay here.
   const slave = flags.recursive ? abi.MS_SLAVE | abi.MS_REC : abi.MS_SLAVE;
   const propagation = tree !== undefined && !flags.propagation.length ? [slave] : flags.propagation;
-  appendMount(c, entry, struct.u64(MOUNT.set, flags.set).u64(MOUNT.clear, flags.clear), propagation);
+  const { set, clear, implied } = bindAttributes(flags, mount.options);
+  struct.u64(MOUNT.set, set).u64(MOUNT.clear, clear).u64(MOUNT.implied, implied);
+  appendMount(c, entry, struct, propagation);
 }
 
 /** remount: attributes and parameters of what is there already. */

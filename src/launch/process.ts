@@ -188,7 +188,8 @@ export function compileAttributes(c: Context): void {
   const io = process.ioPriority;
   if (io) {
     part.at("process", "process.ioPriority");
-    part.op(abi.SYS_ioprio_set, [abi.IOPRIO_WHO_PROCESS, 0, (IOPRIO_CLASS[io.class]! << 13) | io.priority], {
+    const value = (IOPRIO_CLASS[io.class]! << 13) | (io.priority ?? 0);
+    part.op(abi.SYS_ioprio_set, [abi.IOPRIO_WHO_PROCESS, 0, value], {
       about: "cannot set the I/O priority",
       hint: "the realtime class needs CAP_SYS_ADMIN or CAP_SYS_NICE of the host",
     });

@@ -67,7 +67,8 @@ export const SchedulerSchema = object({
 
 export const LinuxIOPrioritySchema = object({
   class: oneOf("an I/O priority class", ["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]),
-  priority: ranged(0, 7),
+  // Required by the spec; runc takes one without it for 0, and the idle class has no use for it.
+  priority: optional(ranged(0, 7)),
 });
 
 export const CPUAffinitySchema = object({ initial: optional(text), final: optional(text) });

@@ -107,7 +107,9 @@ enum bunc_op_code {
 	BUNC_OP_WRITE_AT,
 	/* (fd): tell failures from now on to this descriptor (the exec fifo) instead of the parent. */
 	BUNC_OP_ERRORS_TO,
-	/* (pid): all signals to their default action, none blocked. */
+	/* (ends): all signals to their default action, none blocked. Unless `ends` is 0, those that ask a
+	 * process to end do so even where it is the init of a PID namespace, which the kernel keeps from
+	 * them. */
 	BUNC_OP_RESET_SIGNALS,
 	/* (root fd, path, struct bunc_mount): a file system or a bind mount, onto a path below the root. */
 	BUNC_OP_MOUNT,

@@ -222,7 +222,14 @@ static long write_at(int dir, const char *path, long flags, const void *bytes, s
 	return n < 0 ? n : (size_t)n == size ? 0 : -EIO;
 }
 
-static void reset_signals(void)
+static void end_by(int signal)
+{
+	/* A seccomp filter may refuse the first; the second ends any init. */
+	sys1(__NR_exit_group, 128 + signal);
+	__builtin_trap();
+}
+
+static void reset_signals(int ends)
 {
 	/* struct kernel_sigaction, all zero: SIG_DFL, no flags, empty mask. SIGKILL and SIGSTOP refuse; fine.
 	 */
@@ -230,6 +237,12 @@ static void reset_signals(void)
 	uint64_t none = 0;
 	for (int s = 1; s <= 64; s++)
 		sys4(__NR_rt_sigaction, s, action, 0, 8);
+	/* The handler does not return, so nothing is to be restored; x86-64 wants something to return to. */
+	static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+	action[0] = action[2] = (uint64_t)(uintptr_t)end_by;
+	action[1] = 0x04000000; /* SA_RESTORER */
+	for (size_t i = 0; ends && i < sizeof(ending) / sizeof(ending[0]); i++)
+		sys4(__NR_rt_sigaction, ending[i], action, 0, 8);
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 }
 
@@ -310,7 +323,7 @@ static long composite(const struct bunc_op *op, struct bunc_state *state, uint32
 		state->error_fd = (int)a[0];
 		return 0;
 	case BUNC_OP_RESET_SIGNALS:
-		reset_signals();
+		reset_signals(a[0] != 0);
 		return 0;
 	case BUNC_OP_MOUNT:
 		return bunc_mount(state, (int)a[0], (const char *)a[1], (const struct bunc_mount *)a[2]);

@@ -257,7 +257,13 @@ const COMPOSITES: ReadonlyMap<number, Composite> = new Map<number, Composite>([
   ],
   [
     abi.BUNC_OP_RESET_SIGNALS,
-    { args: [], words: () => "set all signals to their default action, none blocked" },
+    {
+      args: [["ends", (arg) => (arg ? "1" : "0")]],
+      words: (op) =>
+        op.args[0]
+          ? "set all signals to their default action, but let those that ask to end do so; none blocked"
+          : "set all signals to their default action, none blocked",
+    },
   ],
 ]);
 

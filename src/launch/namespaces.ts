@@ -107,7 +107,7 @@ function joinAroundUser(c: Context): void {
 export function compileNamespaces(c: Context): SentPart[] {
   const sent: SentPart[] = [];
   c.part.at("namespaces");
-  c.part.op(abi.BUNC_OP_RESET_SIGNALS, []);
+  c.part.op(abi.BUNC_OP_RESET_SIGNALS, [c.settings.waitForStart ? 1 : 0]);
   c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
   compileOomScore(c);
   compileLabelFiles(c);

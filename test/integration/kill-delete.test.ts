@@ -55,6 +55,28 @@ describe("kill", () => {
     await container.waitFor("stopped");
   });
 
+  test("ends a container that is created and not started, as any process", async () => {
+    for (const signal of ["TERM", "INT", "HUP", "QUIT", "KILL"]) {
+      const container = sleeper();
+      const { pid } = (await container.create()) && (await container.state());
+      (await container.call("kill", signal)).ok();
+      await container.waitFor("stopped");
+      expect(alive(pid)).toBe(false);
+      (await container.call("delete")).ok();
+    }
+  });
+
+  test("leaves a started init to its own handling of signals", async () => {
+    const container = sleeper();
+    await container.create();
+    (await container.call("start")).ok();
+    await container.waitFor("running");
+    // sleep handles none, and the kernel keeps an init from what it does not handle.
+    (await container.call("kill", "TERM")).ok();
+    await Bun.sleep(200);
+    expect((await container.state()).status).toBe("running");
+  });
+
   test("refuses what is no signal, and a container that is not running", async () => {
     const container = sleeper();
     await container.create();

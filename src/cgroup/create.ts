@@ -18,6 +18,8 @@ export interface Existing {
   readonly missing: ReadonlyMap<string, readonly string[]>;
   /** Cgroups of the container (their paths) that are there already. */
   readonly present: ReadonlySet<string>;
+  /** Parents in the cpuset hierarchy of v1 that are there without any cpus or memory nodes; outermost first. */
+  readonly unset?: readonly string[];
 }
 
 /** Nothing is there but the directories that always are: what `explain` assumes. */
@@ -42,6 +44,9 @@ export function makeV1(
   for (const dir of dirs) {
     part.at("cgroup", "linux.cgroupsPath");
     const parents = existing.missing.get(dir.path) ?? [];
+    if (existing.unset && dir.names.includes("cpuset")) {
+      for (const path of existing.unset) inheritCpuset(part, slots, dir, path, true);
+    }
     for (const path of parents) {
       makeDir(part, dir, path);
       if (dir.names.includes("cpuset")) inheritCpuset(part, slots, dir, path, false);

@@ -108,11 +108,17 @@ describe("deviceFilter", () => {
     expect(() => filterOf(allowed)).toThrow("unable to remove 'deny' exception");
   });
 
+  test("letters that are none are passed over beside others", () => {
+    const rule = { allow: true, type: "c", major: 7, minor: 7 };
+    const strange = filterOf([DENY_ALL, { ...rule, access: "rwa" }]).list;
+    expect(strange).toEqual(filterOf([DENY_ALL, { ...rule, access: "rw" }]).list);
+  });
+
   test("malformed rules, each with its place", () => {
     for (const [rule, words, field] of [
       [{ allow: true }, "device access at 1 field cannot be empty", "access"],
       [{ allow: true, access: "" }, "device access at 1 field cannot be empty", "access"],
-      [{ allow: true, access: "rx" }, 'unknown device access "rx"', "access"],
+      [{ allow: true, access: "x" }, 'unknown device access "x"', "access"],
       [{ allow: true, access: "r", type: "p" }, 'invalid cgroup device type "p"', "type"],
       [{ allow: true, access: "r", type: "u" }, 'invalid cgroup device type "u"', "type"],
       [{ allow: true, access: "r", type: "c", major: -2 }, "invalid device number -2", "major"],

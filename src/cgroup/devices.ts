@@ -126,11 +126,11 @@ function readRule(rule: LinuxDeviceCgroup, index: number): Rule {
   if (words === "") throw wrong(`device access at ${index} field cannot be empty`, `${at}.access`);
   let access = 0;
   for (const letter of words) {
-    const bit = letter === "r" ? READ : letter === "w" ? WRITE : letter === "m" ? MKNOD : 0;
-    if (bit === 0)
-      throw wrong(`unknown device access ${JSON.stringify(words)}; letters of "rwm"`, `${at}.access`);
-    access |= bit;
+    // As in runc, other letters have no meaning.
+    access |= letter === "r" ? READ : letter === "w" ? WRITE : letter === "m" ? MKNOD : 0;
   }
+  if (access === 0)
+    throw wrong(`unknown device access ${JSON.stringify(words)}; letters of "rwm"`, `${at}.access`);
   const major = readNumber(rule.major, `${at}.major`);
   const minor = readNumber(rule.minor, `${at}.minor`);
   return { allow: rule.allow, type, major, minor, access, at };

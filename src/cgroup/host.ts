@@ -20,6 +20,7 @@ function isChecked({ names }: GroupDir): boolean {
 export function inspect(dirs: readonly GroupDir[]): Existing {
   const missing = new Map<string, readonly string[]>();
   const present = new Set<string>();
+  let unset: readonly string[] = [];
   const v2 = dirs.length === 1 && dirs[0]!.names.includes("");
   for (const dir of dirs) {
     const parents = parentsOf(dir);
@@ -27,9 +28,21 @@ export function inspect(dirs: readonly GroupDir[]): Existing {
     // From below: most often the parent is there, and one look is enough.
     while (there > 0 && !exists(parents[there - 1]!)) there--;
     missing.set(dir.path, parents.slice(there));
+    if (there > 0 && dir.names.includes("cpuset") && !v2) {
+      let set = there;
+      // One that has a list has it from those above.
+      while (set > 0 && isUnset(dir, parents[set - 1]!)) set--;
+      unset = parents.slice(set, there);
+    }
     if (there === parents.length && (v2 || isChecked(dir)) && exists(dir.path)) present.add(dir.path);
   }
-  return { missing, present };
+  return unset.length ? { missing, present, unset } : { missing, present };
+}
+
+/** Whether a cpuset cgroup of v1 is as mkdir(2) leaves it: nothing below it can have processes then. */
+function isUnset({ hierarchy }: GroupDir, path: string): boolean {
+  const prefix = `${path}/${hierarchy.noprefix ? "" : "cpuset."}`;
+  return readText(`${prefix}cpus`) === "\n" || readText(`${prefix}mems`) === "\n";
 }
 
 /**

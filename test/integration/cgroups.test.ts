@@ -167,6 +167,28 @@ describe.skipIf(!v1)("limits in cgroup v1", () => {
     expect(container.cgroupFile("pids", "pids.max")).toBe("max");
   });
 
+  test("parents without cpus and memory nodes get them from above", async () => {
+    const root = host.cgroups.get("cpuset")!;
+    const top = `bunc-unset-${process.pid}`;
+    mkdirSync(join(root, top, "middle"), { recursive: true });
+    try {
+      const container = rig.container((config) => {
+        config.linux.cgroupsPath = `/${top}/middle/inner`;
+        config.process.args = ["true"];
+      });
+      (await container.run()).ok();
+      for (const file of ["cpuset.cpus", "cpuset.mems"]) {
+        expect(readFileSync(join(root, top, "middle", file), "utf8")).toBe(
+          readFileSync(join(root, file), "utf8"),
+        );
+      }
+    } finally {
+      for (const mount of host.cgroups.values()) {
+        for (const dir of [join(mount, top, "middle"), join(mount, top)]) if (existsSync(dir)) rmdirSync(dir);
+      }
+    }
+  });
+
   test("a new cpuset has its parent's cpus and memory nodes", async () => {
     const container = rig.container((config) => {
       config.process.args = ["sleep", "60"];

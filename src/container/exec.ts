@@ -291,9 +291,11 @@ class Exec {
     this.milestone(`nsexec container setup: the new process is ${init.pid}`);
     const affinity = program.target.affinity?.initial;
     if (affinity?.length) this.milestone(`nsexec[${init.pid}]: affinity: ${maskText(affinity)}`);
+    this.milestone("child process in init(): it joins the namespaces");
     tracer?.step("compile and send the program");
     for (const { part, stage } of program.parts()) {
       init.send(part);
+      if (stage === Stage.last) this.milestone("setns_init: about to exec");
       tracer?.step(stage === Stage.none ? "compile and send the program" : "wait for bunc-init");
       if (stage === Stage.none) continue;
       if (servesOthers()) await init.told();
@@ -305,10 +307,6 @@ class Exec {
       }
       if (event === undefined) throw died();
       if (event.event !== stage) throw unexpected(event.event);
-      if (stage === Stage.ready) {
-        this.milestone("child process in init(): it has joined the namespaces");
-        this.milestone("setns_init: about to exec");
-      }
       if (stage === Stage.listener) await this.sendListener(spec, init, event.value);
       if (stage === Stage.ready && program.context.process.terminal) await this.console.ready?.();
     }

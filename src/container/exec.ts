@@ -1,6 +1,7 @@
 /** `exec`: another process in a container, by a launch program that joins namespaces instead of making them. */
 import { loadBundle } from "../bundle/load.ts";
 import * as live from "../cgroup/live.ts";
+import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
 import { type LaunchSettings, NAMESPACES, Stage } from "../launch/context.ts";
 import { ExecProgram } from "../launch/exec.ts";
@@ -268,7 +269,8 @@ class Exec {
     const { summary } = this;
     const birth = {
       path: cgroups[""],
-      optional: summary.rootlessCgroups,
+      // The cgroup2 beside v1 limits nothing; not every caller has it in sight.
+      optional: summary.rootlessCgroups || isV1(cgroups),
       otherwise: this.options.cgroups.length > 0 ? 0 : summary.pid,
     };
     try {

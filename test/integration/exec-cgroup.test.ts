@@ -79,6 +79,17 @@ describe.skipIf(!v1)("cgroup v1", () => {
     expect(stdout).toMatch(new RegExp(`:devices:\\S*/${container.id}$`, "m"));
   });
 
+  test.skipIf(!cgroupMounts().has("unified"))(
+    "a caller that does not see the cgroup2 beside it",
+    async () => {
+      const container = await running();
+      const hidden = `umount ${cgroupMounts().get("unified")} && exec "$@"`;
+      const wrap = ["unshare", "-m", "sh", "-c", hidden, "sh"];
+      const { stdout } = (await rig.call(["exec", container.id, "cat", "/proc/self/cgroup"], { wrap })).ok();
+      expect(stdout).toMatch(new RegExp(`:devices:\\S*/${container.id}$`, "m"));
+    },
+  );
+
   test("a path without a controller is for all of them", async () => {
     const container = await running();
     const all = new Set(

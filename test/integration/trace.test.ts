@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Container } from "../rig/container.ts";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe, host, testUnless } from "../rig/runtime.ts";
+import { bench, fakeImages, RESTORED } from "./criu.rig.ts";
 
 const rig = useRig();
 
@@ -337,6 +338,22 @@ buncDescribe("exec", () => {
     const failing = await rig.call(["exec", "--trace", "-", container.id, "no-such"]);
     expect(failing.code).toBe(255);
     expect(failing.stderr).toMatch(/^failed: bunc-init: /m);
+  });
+});
+
+buncDescribe("restore", () => {
+  test("is traced with every bunc-init that takes part, that of criu among them", async () => {
+    const b = bench(rig, { steps: RESTORED });
+    fakeImages(b);
+    const file = b.container.path("trace.json");
+    (await b.restore("--detach", "--trace", file)).ok();
+    const { events, other } = read(file);
+    expect(other.command).toBe(`restore ${b.container.id}`);
+    const programs = events.filter(({ name, cat }) => cat === "op" && name === "execve");
+    expect(programs.some(({ args }) => args.call.includes("criu") || args.call.includes("swrk"))).toBe(true);
+    (await b.container.call("kill", "KILL")).ok();
+    await b.container.waitFor("stopped");
+    (await b.container.remove()).ok();
   });
 });
 

@@ -6,9 +6,10 @@
 import { BuncError } from "../errors.ts";
 import type { Part } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, readText, writeExisting } from "../linux/file.ts";
+import { pathError, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import type { HostState } from "../linux/run-part.ts";
+import { inUserNamespace } from "../linux/user-namespace.ts";
 import type { LinuxResources, Spec } from "../oci/config.ts";
 import type { Cgroup, CgroupRequest } from "./cgroup.ts";
 import { CgroupfsGroup } from "./cgroupfs.ts";
@@ -178,8 +179,7 @@ class SystemdGroup implements Cgroup {
  */
 export function isUserManager(euid: number): boolean {
   if (euid !== 0) return true;
-  const map = readText("/proc/self/uid_map", 64);
-  if (typeof map !== "string" || /^\s*0\s+0\s+4294967295\s*$/.test(map)) return false;
+  if (!inUserNamespace()) return false;
   return Boolean(process.env.DBUS_SESSION_BUS_ADDRESS || process.env.XDG_RUNTIME_DIR);
 }
 

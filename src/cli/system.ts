@@ -1,7 +1,8 @@
 /** The command line's view of the operating system, through libbunc. */
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, readText, writeAll } from "../linux/file.ts";
+import { pathError, writeAll } from "../linux/file.ts";
 import { bytesOf, sys } from "../linux/lib.ts";
+import { inUserNamespace } from "../linux/user-namespace.ts";
 import type { Host } from "./host.ts";
 
 /** More than any architecture's struct termios. */
@@ -38,11 +39,7 @@ export const system: Host = {
     return sys(abi.SYS_geteuid);
   },
 
-  inUserNamespace() {
-    const map = readText("/proc/self/uid_map");
-    // The initial namespace maps every id, from 0 to 2^32-2, to itself (user_namespaces(7)).
-    return typeof map === "string" && !/^\s*0\s+0\s+4294967295\s*$/.test(map);
-  },
+  inUserNamespace,
 
   makeDirectories(path, mode) {
     for (let end = path.indexOf("/", 1); ; end = path.indexOf("/", end + 1)) {

@@ -6,6 +6,7 @@ import { BuncError } from "../errors.ts";
 import { type Part, Slots } from "../launch/program.ts";
 import { closeFd } from "../linux/process.ts";
 import { HostState } from "../linux/run-part.ts";
+import { inUserNamespace } from "../linux/user-namespace.ts";
 import type { Spec } from "../oci/config.ts";
 import type { Extras } from "./launch-extras.ts";
 import type { LaunchOptions } from "./types.ts";
@@ -32,7 +33,7 @@ export class LaunchCgroup {
   ) {
     this.layout = readLayout();
     this.rdt = rdt;
-    this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0);
+    this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0 || inUserNamespace());
     if (this.rootless && !systemd && this.layout.mode === "none") return;
     // Device rules are for root of the host alone: an ordinary user's container has the devices that user has.
     const request = { spec, id, layout: this.layout, slots: new Slots(), userNamespace: this.rootless };

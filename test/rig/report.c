@@ -251,6 +251,7 @@ static long number_of(const char *name)
 	    {"ptrace", SYS_ptrace},
 	    {"umask", SYS_umask},
 	    {"get_mempolicy", SYS_get_mempolicy},
+	    {"mmap", SYS_mmap},
 	};
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
 		if (strcmp(name, calls[i].name) == 0)

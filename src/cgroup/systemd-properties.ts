@@ -116,6 +116,18 @@ export function roundQuota(resources: LinuxResources): LinuxResources {
   return { ...resources, cpu: { ...cpu, quota: Number((perSecond * period) / 1000000n) } };
 }
 
+/**
+ * systemd makes a unit idle by the weight 0, and the kernel refuses another weight of an idle cgroup: of the two, idle is
+ * kept (cgroup v2), with a warning in runc's words.
+ */
+export function dropIdleWeight(resources: LinuxResources, warn: (message: string) => void): LinuxResources {
+  const { cpu } = resources;
+  if (cpu?.idle === undefined || Number(cpu.idle) !== 1 || isUnset(cpu.shares)) return resources;
+  warn("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight");
+  const { shares: _, ...rest } = cpu;
+  return { ...resources, cpu: rest };
+}
+
 /** Microseconds of a cpu per second, a multiple of 10 ms. */
 function quotaPerSecond(quota: bigint, period: bigint): bigint {
   const exact = (quota * 1000000n) / period;

@@ -19,7 +19,13 @@ import { destroy, killAll } from "./live.ts";
 import type { CgroupPaths } from "./names.ts";
 import { BusError, type Property, SystemdBus } from "./systemd-bus.ts";
 import { type UnitNames, unitNames, unitOfPath, unitPath } from "./systemd-names.ts";
-import { type LimitProperties, limitProperties, roundQuota, unitProperties } from "./systemd-properties.ts";
+import {
+  dropIdleWeight,
+  type LimitProperties,
+  limitProperties,
+  roundQuota,
+  unitProperties,
+} from "./systemd-properties.ts";
 import { configError } from "./write.ts";
 
 const NAMED = "name=systemd";
@@ -89,12 +95,14 @@ class SystemdGroup implements Cgroup {
     private readonly devices: DeviceFilter | undefined,
   ) {
     this.layout = request.layout;
-    const resources = roundQuota(request.spec.linux?.resources ?? {});
+    const warnings: string[] = [];
+    let resources = roundQuota(request.spec.linux?.resources ?? {});
+    if (this.layout.mode === "v2") resources = dropIdleWeight(resources, (message) => warnings.push(message));
     this.spec = { ...request.spec, linux: { ...request.spec.linux, resources } };
     const inner = `${above === "/" ? "" : above}${unitPath(names)}`;
     this.fs = new CgroupfsGroup({ ...request, spec: this.spec }, inner);
     this.paths = this.fs.paths;
-    this.warnings = this.fs.warnings;
+    this.warnings = [...warnings, ...this.fs.warnings];
   }
 
   private get resources(): LinuxResources {
@@ -307,7 +315,7 @@ export function stopContainerUnit(paths: CgroupPaths, rootless: boolean): void {
  * Sets the properties of a container's unit to new limits, as `update` does before it writes to the cgroup files.
  *
  * @param resources what changes; its devices are left alone
- * @returns the resources as they are to be written then: systemd rounds the quota
+ * @returns the resources as they are to be written then: systemd rounds the quota, and an idle cgroup has no weight
  * @throws BuncError when systemd refuses one
  */
 export function updateContainerUnit(
@@ -315,12 +323,13 @@ export function updateContainerUnit(
   rootless: boolean,
   resources: LinuxResources,
   v2: boolean,
+  warn: (message: string) => void,
 ): LinuxResources {
   const unit = unitOf(paths);
   if (unit === undefined) throw configError("the container has no systemd unit", "cgroup_paths");
   const manager = new Manager(rootless);
   try {
-    const rounded = roundQuota(resources);
+    const rounded = roundQuota(v2 ? dropIdleWeight(resources, warn) : resources);
     const { early, late } = limitProperties(rounded, undefined, { v2, version: manager.version });
     setUnitProperties(manager.bus, unit, [...early, ...late]);
     return rounded;

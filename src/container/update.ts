@@ -57,7 +57,7 @@ export async function updateContainer(
         : state.config.intel_rdt;
     const cgroups = mergeResources(old, resources);
     const paths = summary.cgroupPaths;
-    const unit = summary.systemdCgroup ? await unitSetter(summary) : (all: LinuxResources) => all;
+    const unit = summary.systemdCgroup ? await unitSetter(summary, warn) : (all: LinuxResources) => all;
     try {
       runPart(compileUpdate(unit(resourcesOf(cgroups)), paths));
     } catch (error) {
@@ -74,13 +74,16 @@ export async function updateContainer(
 /** Sets the properties of the container's unit; the answer is what is to be written to its cgroups. */
 type UnitSetter = (resources: LinuxResources) => LinuxResources;
 
-async function unitSetter({ cgroupPaths, rootlessCgroups }: Summary): Promise<UnitSetter> {
+async function unitSetter(
+  { cgroupPaths, rootlessCgroups }: Summary,
+  warn: (message: string) => void,
+): Promise<UnitSetter> {
   const { updateContainerUnit } = await import("../cgroup/systemd.ts");
   const v2 = cgroupPaths.devices === undefined;
   return (resources) => {
     // systemd would set a limit below what is used, and with it kill the container.
     if (v2) refuseUsage(cgroupPaths[""]!, resources);
-    return updateContainerUnit(cgroupPaths, rootlessCgroups, resources, v2);
+    return updateContainerUnit(cgroupPaths, rootlessCgroups, resources, v2, warn);
   };
 }
 

@@ -219,6 +219,19 @@ buncDescribe.skipIf(!booted || host.cgroupV1)("with systemd", () => {
     expect([file("memory.max"), file("pids.max")]).toEqual([String(48 << 20), "30"]);
   });
 
+  test("idle or a weight: systemd has one of them", async () => {
+    const container = scope();
+    await start(container);
+    const file = (name: string) => container.cgroupFile("unified", name);
+    const both = (await rig.call(["update", "--cpu-share", "200", "--cpu-idle", "1", container.id])).ok();
+    expect(both.stderr).toContain(
+      "unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight",
+    );
+    expect(file("cpu.idle")).toBe("1");
+    (await rig.call(["update", "--cpu-share", "2048", container.id])).ok();
+    expect([file("cpu.idle"), file("cpu.weight")]).toEqual(["0", "174"]);
+  });
+
   test("limits hold: memory, and the name can be used again after it failed", async () => {
     for (let round = 0; round < 2; round++) {
       const container = scope((config) => {

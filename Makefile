@@ -35,7 +35,7 @@ INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/netlink.c c/clone
 C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 PROTO = $(patsubst %.proto,%.gen.ts,$(shell find src -name '*.proto'))
-GEN = src/linux/abi.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
+GEN = src/linux/abi.gen.ts src/linux/abi-table.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
 LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' $(SECCOMP)/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
@@ -95,6 +95,10 @@ src/linux/abi.gen.ts: c/abi.c c/bunc.h scripts/abi.ts $(BUN)
 	$(CC) $(CFLAGS) -c -o build/abi.o c/abi.c
 	$(OBJCOPY) -O binary -j bunc_abi build/abi.o build/abi.bin
 	$(BUN) scripts/abi.ts build/abi.bin > $@
+
+# For what looks constants up by name: as an object, which everything else, that has them inlined, must not load.
+src/linux/abi-table.gen.ts: src/linux/abi.gen.ts
+	sed -n '/^export enum abi {/,/^}/p' $< > $@
 
 %.gen.ts: %.proto scripts/proto.ts $(BUN)
 	$(BUN) scripts/proto.ts $< > $@
@@ -212,4 +216,4 @@ install: bunc build/share
 	cd build/share && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/{} \;
 
 clean:
-	rm -rf build bunc bunc-arm64 src/linux/abi.gen.ts $(PROTO)
+	rm -rf build bunc bunc-arm64 src/linux/abi.gen.ts src/linux/abi-table.gen.ts $(PROTO)

@@ -15,7 +15,8 @@ const BAD_FD = -1;
  */
 export function probeCalls(): Record<string, Outcome> {
   const bytes = new Uint8Array(16);
-  const { AT_FDCWD, AT_EMPTY_PATH } = abi;
+  const AT_FDCWD = abi.AT_FDCWD;
+  const AT_EMPTY_PATH = abi.AT_EMPTY_PATH;
   const results: Record<string, number> = {
     clone3: sys(abi.SYS_clone3, 0, 0),
     close_range: sys(abi.SYS_close_range, 2, 1, 0),

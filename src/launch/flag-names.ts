@@ -2,7 +2,7 @@
  * The names behind the numbers of system calls: flags, commands, modes, devices, capabilities. For `explain` only;
  * the hot path never loads this. All numbers come from abi.gen.ts, so a name added there is known here.
  */
-import { abi } from "../linux/abi.gen.ts";
+import { abi } from "../linux/abi-table.gen.ts";
 import { capability, capabilityNames } from "./capabilities.ts";
 
 type Named = readonly (readonly [name: string, value: bigint])[];

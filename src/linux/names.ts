@@ -1,5 +1,5 @@
 /** Names of system calls and composite operations by number: for errors and `explain`, never on the hot path. */
-import { abi } from "./abi.gen.ts";
+import { abi } from "./abi-table.gen.ts";
 
 let calls: Map<number, string> | undefined;
 

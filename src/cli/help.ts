@@ -7,11 +7,13 @@ import { commandNames, findCommand, GLOBAL_FLAGS, HELP_FLAG, TABLE } from "./tab
 import type { CommandContext, CommandSpec, FlagSpec, FlagSpecs } from "./types.ts";
 import { buncVersion } from "./version.ts";
 
-const ABOUT = `Runs containers described by OCI bundles, with the commands and options of runc.
+const about = (
+  program: string,
+) => `Runs containers described by OCI bundles, with the commands and options of runc.
 
 To start a container from the bundle in the current directory:
 
-    # bunc run <container-id>`;
+    # ${program} run <container-id>`;
 
 /** Help for the whole program. */
 export function programHelp(argv0: string): string {
@@ -24,7 +26,7 @@ export function programHelp(argv0: string): string {
   return `NAME:
    ${program} - Open Container Initiative runtime
 
-${ABOUT}
+${about(program)}
 
 USAGE:
    ${program} [global options] command [command options] [arguments...]
@@ -80,6 +82,20 @@ export function noSuchCommand(name: string): BuncError {
     code: "usage",
     exitCode: 3,
   });
+}
+
+/**
+ * The hint for a flag that does not exist: the nearest one, or where it belongs if it is a global option.
+ * @param command the command it was given to, undefined for none
+ */
+export function nearestFlag(given: string, flags: FlagSpecs, command?: string): string | undefined {
+  const name = given.replace(/^-+/, "").replace(/=.*/s, "");
+  if (command !== undefined && Object.hasOwn(GLOBAL_FLAGS, name) && !Object.hasOwn(flags, name)) {
+    return `--${name} is a global option, which stands before "${command}"`;
+  }
+  const visible = Object.keys(flags).filter((flag) => !flags[flag]?.hidden);
+  const near = name.length > 1 ? nearest(name, visible) : undefined;
+  return near === undefined ? undefined : `did you mean --${near}?`;
 }
 
 /** The candidate that takes the fewest edits to reach, when they are few for a word of that length. */

@@ -110,6 +110,53 @@ describe("usage errors", () => {
     );
     expect(message()).toBe(String.raw`"invalid value \"abc\" for flag -preserve-fds: parse error"`);
   });
+  test("a wrong flag gets a hint, after runc's own words", async () => {
+    const cases: [string[], string][] = [
+      [["--rot", "/x", "list"], "flag provided but not defined: -rot (hint: did you mean --root?)"],
+      [["run", "--bundel=/b", "x"], "flag provided but not defined: -bundel (hint: did you mean --bundle?)"],
+      [["run", "-detatch", "x"], "flag provided but not defined: -detatch (hint: did you mean --detach?)"],
+      [
+        ["run", "--root", "/x", "y"],
+        String.raw`flag provided but not defined: -root (hint: --root is a global option, which stands before \"run\")`,
+      ],
+      [
+        ["delete", "x", "--forse"],
+        String.raw`bunc: \"delete\" requires exactly 1 argument(s) (hint: did you mean --force?)`,
+      ],
+      // Neither hidden ones nor ones that have nothing in common.
+      [["update", "--kernel-memor", "1", "x"], "flag provided but not defined: -kernel-memor"],
+      [["run", "-x", "y"], "flag provided but not defined: -x"],
+      [["run", "--quux", "y"], "flag provided but not defined: -quux"],
+      [["run", `--${"b".repeat(1 << 16)}`, "y"], `flag provided but not defined: -${"b".repeat(1 << 16)}`],
+    ];
+    for (const [args, words] of cases) {
+      rig.stdout = rig.stderr = "";
+      expect(await run(args, "bunc")).toBe(1);
+      expect(rig.stdout).toStartWith("Incorrect Usage");
+      expect(rig.stdout).not.toContain("hint:");
+      expect(message()).toBe(`"${words}"`);
+    }
+  });
+  test("under the name runc it is called runc, everywhere", async () => {
+    for (const args of [
+      [],
+      ["help", "run"],
+      ["--bogus"],
+      ["run"],
+      ["stat"],
+      ["help", "bogus"],
+      ["--version"],
+      ["start", ""],
+      ["create", ""],
+    ]) {
+      rig.stdout = rig.stderr = "";
+      await run(args, "/usr/sbin/runc");
+      expect(rig.stdout + rig.stderr).not.toMatch(/(?<![+.-])\bbunc\b/);
+    }
+    expect(await run(["help"], "/usr/sbin/runc")).toBe(0);
+    expect(rig.stdout).toContain("\n    # runc run <container-id>\n");
+    expect(rig.stdout).toContain('(default: "/run/runc")');
+  });
   test("numbers of arguments", async () => {
     const cases: [string[], string][] = [
       [["create"], '\\"create\\" requires exactly 1'],

@@ -13,7 +13,7 @@ import { output } from "./output.ts";
 import { parseFlags, UsageError } from "./parse.ts";
 import { system } from "./system.ts";
 import { findCommand, GLOBAL_FLAGS, HELP_FLAG } from "./table.ts";
-import type { Output, Parsed } from "./types.ts";
+import type { FlagSpecs, Output, Parsed } from "./types.ts";
 
 /** What a command line works with; tests put their own in. */
 export interface Surroundings {
@@ -65,7 +65,7 @@ class CommandLine {
     try {
       global = parseFlags(GLOBAL_FLAGS, args, true);
     } catch (error) {
-      return this.usage(error, ".");
+      return this.usage(error, ".", GLOBAL_FLAGS);
     }
     const name = global.args[0];
     if (global.values.help || (!name && !global.values.version)) return this.help();
@@ -83,7 +83,7 @@ class CommandLine {
     try {
       parsed = parseFlags(flags, global.args.slice(1), spec.flagsFirst === true);
     } catch (error) {
-      return this.usage(error, ":", command);
+      return this.usage(error, ":", flags, command);
     }
     if (parsed.values.help) return this.help(command);
     const [least, most] = spec.count;
@@ -95,7 +95,10 @@ class CommandLine {
           : count < least
             ? `a minimum of ${least}`
             : `a maximum of ${most}`;
-      return this.usage(new UsageError(`${argv0}: "${command}" requires ${wanted} argument(s)`), "", command);
+      // What follows an argument and is no flag of the command counts as an argument.
+      const flag = count > most ? parsed.args.find((arg) => arg.length > 1 && arg[0] === "-") : undefined;
+      const message = `${argv0}: "${command}" requires ${wanted} argument(s)`;
+      return this.usage(new UsageError(message, flag), "", flags, command);
     }
     if (log.debugging) log.debug(`${command} ${JSON.stringify(global.args.slice(1))}`);
 
@@ -137,12 +140,19 @@ class CommandLine {
   }
 
   /** Prints what was wrong and the help that belongs to it on stdout, where runc has it, and rejects. */
-  private async usage(error: unknown, punctuation: string, command?: string): Promise<number> {
+  private async usage(
+    error: unknown,
+    punctuation: string,
+    flags: FlagSpecs,
+    command?: string,
+  ): Promise<number> {
     if (!(error instanceof UsageError)) throw error;
     const line = punctuation ? `Incorrect Usage${punctuation} ${error.message}` : "Incorrect Usage.";
     // The error still goes to stderr; that stdout is closed is not worth a second one.
     await this.help(command, `${line}\n\n`).catch(() => {});
-    throw error;
+    if (error.flag === undefined) throw error;
+    const { nearestFlag } = await import("./help.ts");
+    throw new UsageError(error.message, error.flag, nearestFlag(error.flag, flags, command));
   }
 
   private async help(command?: string, before = ""): Promise<number> {

@@ -12,8 +12,13 @@ import type { FlagSpec, FlagSpecs, FlagValues, Parsed } from "./types.ts";
 
 /** A command line that cannot be understood; the message is Go's, and help is printed with it. */
 export class UsageError extends BuncError {
-  constructor(message: string) {
-    super(message, { code: "usage" });
+  /** @param flag the name of a flag that does not exist, as it was given */
+  constructor(
+    message: string,
+    readonly flag?: string,
+    hint?: string,
+  ) {
+    super(message, hint === undefined ? { code: "usage" } : { code: "usage", hint });
     this.name = "UsageError";
   }
 }
@@ -52,7 +57,7 @@ export function parseFlags<F extends FlagSpecs>(
       name = name.slice(0, equals);
     }
     const key = findFlag(specs, name);
-    if (key === undefined) throw new UsageError(`flag provided but not defined: -${name}`);
+    if (key === undefined) throw new UsageError(`flag provided but not defined: -${name}`, name);
     const { kind } = specs[key] as FlagSpec;
     if (kind === "bool") {
       const flag = value === undefined ? true : parseBool(value);

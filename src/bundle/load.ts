@@ -39,11 +39,12 @@ const CONFIG = "config.json";
 /**
  * Loads and validates a bundle, and checks that its root filesystem is a directory.
  * @param dir the absolute path of the bundle's directory
+ * @param file the absolute path of the file to read instead of its config.json
  * @throws BuncError: the bundle or its config.json cannot be read (code "not-found" or "host"), or all problems the
  * config.json has, in one line (code "config")
  */
-export function loadBundle(dir: string, io: BundleIo): Bundle {
-  const { value, problems, warnings } = parseConfig(dir, io);
+export function loadBundle(dir: string, io: BundleIo, file?: string): Bundle {
+  const { value, problems, warnings } = parseConfig(dir, io, file);
   if (value === undefined) throw problemsError(problems);
   const root = value.root!;
   root.path = absolute(dir, root.path);
@@ -66,14 +67,17 @@ export function loadBundle(dir: string, io: BundleIo): Bundle {
   return { dir, spec: value as Bundle["spec"], warnings };
 }
 
-function parseConfig(dir: string, io: BundleIo): Validated<Spec> {
-  const text = readConfig(dir, io);
+function parseConfig(dir: string, io: BundleIo, file?: string): Validated<Spec> {
+  const text = readConfig(dir, io, file);
   try {
     return validateConfig(text);
   } catch (error) {
     // Only the JSON can be at fault here, and its errors do not name the file.
     if (!(error instanceof BuncError)) throw error;
-    throw new BuncError(`${absolute(dir, CONFIG)}: ${error.message}`, { ...error.fields, phase: "bundle" });
+    throw new BuncError(`${file ?? absolute(dir, CONFIG)}: ${error.message}`, {
+      ...error.fields,
+      phase: "bundle",
+    });
   }
 }
 
@@ -94,15 +98,15 @@ export function absolute(dir: string, path: string): string {
   return `/${parts.join("/")}`;
 }
 
-function readConfig(dir: string, io: BundleIo): string {
-  const path = absolute(dir, CONFIG);
+function readConfig(dir: string, io: BundleIo, file?: string): string {
+  const path = file ?? absolute(dir, CONFIG);
   const text = io.readText(path, LONGEST_CONFIG);
   if (text.errno === undefined) {
     if (text.value.length > 0) return text.value;
     throw new BuncError(`${path} is empty`, { code: "config", phase: "bundle" });
   }
   const { errno } = text;
-  if (errno === "ENOENT" || errno === "ENOTDIR") throw missing(dir, io);
+  if (file === undefined && (errno === "ENOENT" || errno === "ENOTDIR")) throw missing(dir, io);
   if (errno === "EFBIG") {
     throw new BuncError(`${path} is longer than ${LONGEST_CONFIG / 1024 / 1024} MB`, {
       code: "config",

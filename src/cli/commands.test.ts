@@ -96,6 +96,36 @@ describe("create and run", () => {
     // Commands that make no container do not look at it, as in runc.
     expect(await run(["--rootless", "maybe", "start", "x"])).toBe(0);
   });
+  test("--cgroup-manager", async () => {
+    const cases: [string[], object][] = [
+      [["--cgroup-manager=systemd"], { systemdCgroup: true }],
+      [["--cgroup-manager=cgroupfs", "--systemd-cgroup"], { systemdCgroup: false }],
+      [["--cgroup-manager", "disabled"], { systemdCgroup: false, noCgroup: true }],
+    ];
+    for (const [args, expected] of cases) {
+      rig.calls = [];
+      expect(await run([...args, "create", "x"])).toBe(0);
+      expect(launched<LaunchOptions>()).toMatchObject(expected);
+    }
+    for (const value of ["", "Systemd", "none"]) {
+      rig.stderr = "";
+      expect(await run([`--cgroup-manager=${value}`, "create", "x"])).toBe(1);
+      expect(message()).toContain("invalid --cgroup-manager value");
+    }
+  });
+  test("--config is the caller's file, and config.json the bundle's", async () => {
+    const cases: [string[], string | undefined][] = [
+      [["--config", "other.json"], `${process.cwd()}/other.json`],
+      [["-f", "/a//b.json"], "/a/b.json"],
+      [["--config=config.json"], undefined],
+      [["--config="], undefined],
+    ];
+    for (const [args, config] of cases) {
+      rig.calls = [];
+      expect(await run(["create", ...args, "-b", "/b", "x"])).toBe(0);
+      expect(launched<LaunchOptions>().config).toBe(config as string);
+    }
+  });
   test("errors carry runc's prefix and keep their fields", async () => {
     rig.failure = new BuncError('exec: "nope": executable file not found in $PATH', {
       exitCode: 5,

@@ -6,6 +6,7 @@ import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
 import { readLayout } from "../cgroup/layout.ts";
 import type { RdtGroup } from "../cgroup/resctrl.ts";
 import { callersNofile } from "../container/host-facts.ts";
+import { annotationNotes, refuseUnknownCalls } from "../launch/annotations.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
@@ -68,7 +69,15 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
   if (rdt) plain(parts, rdt.compileRemove());
   plain(parts, removal(PLACE, group));
   parent(parts, hooks(spec, "poststop", bundle, "stopped"));
-  return { birth, fds, firstFd, parts, before, intoCgroup: group.bearsInit, notes };
+  return {
+    birth,
+    fds,
+    firstFd,
+    parts,
+    before,
+    intoCgroup: group.bearsInit,
+    notes: notes.concat(annotationNotes(spec)),
+  };
 }
 
 function parent(parts: SidePart[], part: Part): void {
@@ -132,7 +141,7 @@ async function settingsFor(
     preserve: 0,
     waitForStart: false,
     pidfdSocket: false,
-    seccomp: spec.linux?.seccomp ? (await seccompFilter())(spec.linux.seccomp) : undefined,
+    seccomp: spec.linux?.seccomp ? (await seccompFilter(spec))(spec.linux.seccomp) : undefined,
     setgroups: sys(abi.SYS_geteuid) === 0,
     enterCgroup: (part) => {
       group.compileEnter(part);
@@ -146,14 +155,23 @@ async function settingsFor(
 }
 
 /** Loads the compiler of seccomp profiles. The cache is left out: it would be written to. */
-export async function seccompFilter(): Promise<(profile: LinuxSeccomp) => LaunchSettings["seccomp"]> {
-  const [{ compileSeccomp }, { openSeccompLibrary }, { seccompImage }] = await Promise.all([
+export async function seccompFilter(
+  spec?: Spec,
+): Promise<(profile: LinuxSeccomp) => LaunchSettings["seccomp"]> {
+  const [{ compileSeccomp, UNKNOWN_NAMES }, { openSeccompLibrary }, { seccompImage }] = await Promise.all([
     import("../seccomp/compile.ts"),
     import("../seccomp/native.ts"),
     import("../seccomp/embedded.ts"),
   ]);
-  return (profile) =>
-    compileSeccomp(profile, openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())));
+  return (profile) => {
+    const compiled = compileSeccomp(
+      profile,
+      openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())),
+    );
+    const unknown = compiled?.warnings.find((warning) => warning.startsWith(UNKNOWN_NAMES));
+    if (spec) refuseUnknownCalls(spec, unknown);
+    return compiled;
+  };
 }
 
 /**

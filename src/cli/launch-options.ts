@@ -24,6 +24,9 @@ export function launchOptions({ args, flags, global, log }: LaunchContext): Laun
   if (options.preserveFds < 0) {
     throw new BuncError(`--preserve-fds must not be negative: ${options.preserveFds}`, { code: "usage" });
   }
+  if (global.noCgroup) options.noCgroup = true;
+  // As crun has it: the plain name is that of the bundle's file, all else is the caller's.
+  if (flags.config && flags.config !== "config.json") options.config = absolutePath(flags.config);
   if (flags["console-socket"]) options.consoleSocket = flags["console-socket"];
   if (flags["pidfd-socket"]) options.pidfdSocket = flags["pidfd-socket"];
   if (flags["pid-file"]) options.pidFile = absolutePath(flags["pid-file"]);

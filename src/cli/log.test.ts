@@ -50,14 +50,14 @@ describe("createLog", () => {
   test("debug messages only under --debug", () => {
     const entries: string[] = [];
     const quiet = createLog(
-      false,
+      "warning",
       () => "json",
       (entry) => entries.push(entry),
     );
     quiet.debug("no");
     quiet.warn("yes");
     const loud = createLog(
-      true,
+      "debug",
       () => "json",
       (entry) => entries.push(entry),
     );
@@ -71,7 +71,7 @@ describe("createLog", () => {
   test("the form is asked for once, with the first entry", () => {
     let asked = 0;
     const log = createLog(
-      true,
+      "debug",
       () => {
         asked += 1;
         return "text";
@@ -83,4 +83,24 @@ describe("createLog", () => {
     log.error("b");
     expect(asked).toBe(1);
   });
+});
+
+test("a level drops what is below it", () => {
+  const count = (least: "debug" | "warning" | "error") => {
+    const entries: string[] = [];
+    const log = createLog(
+      least,
+      () => "text",
+      (entry) => entries.push(entry),
+    );
+    log.debug("a");
+    log.warn("b");
+    log.error("c");
+    return [log.debugging, entries.length];
+  };
+  expect([count("debug"), count("warning"), count("error")]).toEqual([
+    [true, 3],
+    [false, 2],
+    [false, 1],
+  ]);
 });

@@ -22,21 +22,27 @@ export function formatEntry(form: Form, level: Level, message: string, time: Dat
 }
 
 /**
- * A log that hands each entry to `write`.
+ * A log that hands each entry of a level, or of one above it, to `write`.
  * @param form asked once, when the first entry is written
  */
-export function createLog(debugging: boolean, form: () => Form, write: (entry: string) => void): Log {
+export function createLog(least: Level, form: () => Form, write: (entry: string) => void): Log {
   let known: Form | undefined;
-  const entry = (level: Level, message: string) => {
+  return leveled(least, (level, message) => {
     known ??= form();
     write(formatEntry(known, level, message, new Date()));
-  };
+  });
+}
+
+/** A log that hands each message of a level, or of one above it, to `entry`. */
+export function leveled(least: Level, entry: (level: Level, message: string) => void): Log {
   return {
-    debugging,
+    debugging: least === "debug",
     debug: (message) => {
-      if (debugging) entry("debug", message);
+      if (least === "debug") entry("debug", message);
     },
-    warn: (message) => entry("warning", message),
+    warn: (message) => {
+      if (least !== "error") entry("warning", message);
+    },
     error: (message) => entry("error", message),
   };
 }

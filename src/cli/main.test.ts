@@ -12,8 +12,8 @@ describe("help and version", () => {
     const text = rig.stdout;
     expect(text).toStartWith("NAME:\n   bunc - Open Container Initiative runtime\n");
     expect(text).toMatch(/\n {3}create +create a container, ready to be started\n/);
-    expect(text).toContain(
-      '\n   --root value        directory of container state, best on a tmpfs (default: "/run/bunc")\n',
+    expect(text).toMatch(
+      /\n {3}--root value +directory of container state, best on a tmpfs \(default: "\/run\/bunc"\)\n/,
     );
     for (const args of [
       ["--help"],
@@ -289,6 +289,22 @@ describe("the log", () => {
     expect(await run(["--log", "/l", "state", "x"])).toBe(255);
     expect(rig.stderr).toBe("exec /x: exec format error\n".repeat(2));
     expect(rig.files["/l"]).toContain('level=error msg="exec /x: exec format error (in start)"');
+  });
+  test("crun's forms: file:, journald:, syslog:, and levels", async () => {
+    rig.failure = new BuncError("boom");
+    expect(await run(["--log", "file:/l", "state", "x"])).toBe(1);
+    expect(rig.files["/l"]).toContain("level=error msg=boom");
+    for (const target of ["journald:web", "syslog:"]) {
+      rig.stderr = "";
+      expect(await run(["--log", target, "state", "x"])).toBe(1);
+      expect(rig.files[target]).toBe("error: boom\n");
+      expect(rig.stderr).toBe("boom\n");
+    }
+    expect(await run(["--log=/d", "--log-level=debug", "state", "x"])).toBe(1);
+    expect(rig.files["/d"]).toContain("level=debug");
+    rig.stderr = "";
+    expect(await run(["--log-level=loud", "list"])).toBe(1);
+    expect(message()).toContain(String.raw`invalid --log-level value \"loud\"`);
   });
   test("--debug adds entries before the error, which stays last", async () => {
     rig.failure = new TypeError("x is not a function");

@@ -6,8 +6,9 @@
  */
 import type { ContainerLayer, Log } from "../container/types.ts";
 import { BuncError, renderError } from "../errors.ts";
+import { quote } from "./go.ts";
 import type { Host } from "./host.ts";
-import { createLog } from "./log.ts";
+import { createLog, type Level } from "./log.ts";
 import { globalOptions } from "./options.ts";
 import { output } from "./output.ts";
 import { parseFlags, UsageError } from "./parse.ts";
@@ -59,8 +60,7 @@ class CommandLine {
   ) {}
 
   dispatch(args: readonly string[]): number | Promise<number> {
-    const { argv0 } = this;
-    const { output, host } = this.surroundings;
+    const { output } = this.surroundings;
     let global: Parsed<typeof GLOBAL_FLAGS>;
     try {
       global = parseFlags(GLOBAL_FLAGS, args, true);
@@ -74,6 +74,13 @@ class CommandLine {
     }
 
     const log = this.openLog(global);
+    return log instanceof Promise ? log.then((opened) => this.run(global, opened)) : this.run(global, log);
+  }
+
+  private run(global: Parsed<typeof GLOBAL_FLAGS>, log: Log): number | Promise<number> {
+    const { argv0 } = this;
+    const { output, host } = this.surroundings;
+    const name = global.args[0];
     const options = globalOptions(argv0, global, host);
     const found = findCommand(name as string);
     if (!found) return import("./help.ts").then((help) => Promise.reject(help.noSuchCommand(name as string)));
@@ -128,7 +135,7 @@ class CommandLine {
       if (!this.logIsFile) return error.fields.exitCode ?? 1;
     } else if (this.logIsFile) output.stderr(line);
     try {
-      const log = this.log ?? stderrLog(false, "text", this.surroundings);
+      const log = this.log ?? stderrLog("warning", "text", this.surroundings);
       if (!(error instanceof BuncError) && error instanceof Error) log.debug(error.stack ?? "");
       log.error(line);
     } catch (failure) {
@@ -163,19 +170,28 @@ class CommandLine {
     return 0;
   }
 
-  private openLog({ values }: Parsed<typeof GLOBAL_FLAGS>): Log {
+  private openLog({ values }: Parsed<typeof GLOBAL_FLAGS>): Log | Promise<Log> {
     const { host } = this.surroundings;
     const format = values["log-format"];
     if (format !== "" && format !== "text" && format !== "json") {
       throw new BuncError(`invalid log-format: ${format}`, { code: "usage", hint: "it is text or json" });
     }
     const form = format === "json" ? "json" : "text";
-    if (values.log === "") {
-      this.log = stderrLog(values.debug, form, this.surroundings);
+    const level = logLevel(values["log-level"], values.debug);
+    const { log } = values;
+    if (log === "") {
+      this.log = stderrLog(level, form, this.surroundings);
+    } else if (log.startsWith("journald:") || log.startsWith("syslog:")) {
+      // A daemon's log is nobody's file: the error is on stderr as well.
+      return host.daemonLog(log, level).then((opened) => {
+        this.logIsFile = true;
+        this.log = opened;
+        return opened;
+      });
     } else {
-      const fd = host.openLog(values.log);
+      const fd = host.openLog(log.startsWith("file:") ? log.slice(5) : log);
       this.log = createLog(
-        values.debug,
+        level,
         () => form,
         (entry) => host.writeAll(fd, entry),
       );
@@ -185,9 +201,21 @@ class CommandLine {
   }
 }
 
-function stderrLog(debugging: boolean, form: "text" | "json", { host, output }: Surroundings): Log {
+/** The least level that is logged; runc, without --debug, drops nothing but debug messages. */
+function logLevel(given: string, debug: boolean): Level {
+  if (given === "") return debug ? "debug" : "warning";
+  if (given !== "error" && given !== "warning" && given !== "debug") {
+    throw new BuncError(`invalid --log-level value ${quote(given)}`, {
+      code: "usage",
+      hint: "it is error, warning or debug",
+    });
+  }
+  return debug ? "debug" : given;
+}
+
+function stderrLog(level: Level, form: "text" | "json", { host, output }: Surroundings): Log {
   return createLog(
-    debugging,
+    level,
     () => (form === "text" && host.isTerminal(2) ? "terminal" : form),
     (entry) => output.stderr(entry.slice(0, -1)),
   );

@@ -1,6 +1,6 @@
 /** The global options: where container state lives, and what the rest is read into. */
 import { BuncError } from "../errors.ts";
-import { absolutePath, baseName } from "./go.ts";
+import { absolutePath, baseName, quote } from "./go.ts";
 import type { Host } from "./host.ts";
 import type { GLOBAL_FLAGS } from "./table.ts";
 import type { GlobalOptions, Parsed } from "./types.ts";
@@ -24,9 +24,22 @@ export function globalOptions(argv0: string, parsed: Parsed<typeof GLOBAL_FLAGS>
   return {
     root: rootIsDefault ? implicitRoot(argv0, host) : explicitRoot(parsed.values.root),
     rootIsDefault,
-    systemdCgroup: parsed.values["systemd-cgroup"],
+    ...cgroupManager(parsed),
     rootless: parsed.values.rootless,
   };
+}
+
+/** crun's flag wins over runc's, and is as strict about its value. */
+function cgroupManager({ values, given }: Parsed<typeof GLOBAL_FLAGS>) {
+  const manager = values["cgroup-manager"];
+  if (!given.has("cgroup-manager")) return { systemdCgroup: values["systemd-cgroup"], noCgroup: false };
+  if (manager !== "cgroupfs" && manager !== "systemd" && manager !== "disabled") {
+    throw new BuncError(`invalid --cgroup-manager value ${quote(manager)}`, {
+      code: "usage",
+      hint: "it is cgroupfs, systemd or disabled",
+    });
+  }
+  return { systemdCgroup: manager === "systemd", noCgroup: manager === "disabled" };
 }
 
 function explicitRoot(value: string): string {

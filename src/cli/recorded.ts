@@ -4,6 +4,7 @@ import { soundHost } from "../doctor/hosts.ts";
 import { judge, type Report } from "../doctor/report.ts";
 import { BuncError } from "../errors.ts";
 import type { Host } from "./host.ts";
+import { leveled } from "./log.ts";
 import { runCommandLine, type Surroundings } from "./main.ts";
 
 /** What commands find, and what they did. Set and read by tests. */
@@ -89,6 +90,12 @@ const host: Host = {
     rig.files[path] ??= "";
     rig.calls.push(["openLog", path]);
     return Object.keys(rig.files).indexOf(path) + 10;
+  },
+  async daemonLog(target, level) {
+    rig.files[target] ??= "";
+    return leveled(level, (at, text) => {
+      rig.files[target] += `${at}: ${text}\n`;
+    });
   },
   writeAll(fd, text) {
     const path = Object.keys(rig.files)[fd - 10] as string;

@@ -9,7 +9,7 @@ export const containers = { restoreContainer };
 export async function command(context: CommandContext<"restore", "restoreContainer">): Promise<number> {
   const { flags } = context;
   // What a launch has and a restore has not: descriptors and a keyring come from the images.
-  const launch = { ...flags, "pidfd-socket": "", "no-new-keyring": false, "preserve-fds": 0 };
+  const launch = { ...flags, config: "", "pidfd-socket": "", "no-new-keyring": false, "preserve-fds": 0 };
   const options: RestoreOptions = {
     ...launchOptions({ ...context, flags: launch }),
     ...criuOptions(flags),

@@ -22,6 +22,10 @@ export const system: Host = {
     return fd;
   },
 
+  daemonLog(target, level) {
+    return import("./daemon-log.ts").then((daemon) => daemon.daemonLog(target, level));
+  },
+
   writeAll(fd, text) {
     const result = writeAll(fd, bytesOf(text));
     if (result < 0) throw pathError("write", `/proc/self/fd/${fd}`, result);

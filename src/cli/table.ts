@@ -10,12 +10,23 @@ import type { CommandModule, CommandSpec, FlagSpecs } from "./types.ts";
 /** Options before the command. The default of `root` depends on the caller (options.ts), so it is not here. */
 export const GLOBAL_FLAGS = {
   debug: { kind: "bool", usage: "log debug messages" },
-  log: { kind: "string", usage: "append messages to this file instead of stderr" },
+  log: {
+    kind: "string",
+    usage: "append messages to this file instead of stderr: path, file:path, journald:id or syslog:id",
+  },
   "log-format": { kind: "string", default: "text", usage: "form of messages: 'text' or 'json'" },
   root: { kind: "string", usage: "directory of container state, best on a tmpfs" },
   "systemd-cgroup": {
     kind: "bool",
     usage: 'let systemd make the cgroups; cgroupsPath then has the form "slice:prefix:name"',
+  },
+  "cgroup-manager": {
+    kind: "string",
+    usage: "who makes the cgroups: 'cgroupfs', 'systemd' or 'disabled' (as crun has it)",
+  },
+  "log-level": {
+    kind: "string",
+    usage: "least level of messages that are logged: 'debug', 'warning' (default) or 'error'",
   },
   rootless: {
     kind: "string",
@@ -37,6 +48,13 @@ export const HELP_FLAG = {
 
 const CONTAINER_ID = "<container-id>";
 
+/** crun's. */
+const REGEX = {
+  kind: "bool",
+  alias: "r",
+  usage: "the id is a regular expression: every container that it matches",
+} as const;
+
 const BUNDLE = {
   kind: "string",
   alias: "b",
@@ -51,6 +69,11 @@ const TRACE = {
 /** What `create` and `run` have in common. */
 const LAUNCH_FLAGS = {
   bundle: BUNDLE,
+  config: {
+    kind: "string",
+    alias: "f",
+    usage: "file to read instead of the bundle's config.json, relative to the current directory",
+  },
   "console-socket": {
     kind: "string",
     usage: "AF_UNIX socket that receives the master end of the container's terminal",
@@ -143,6 +166,7 @@ go on (--leave-running, --pre-dump). "restore" makes it again from the files.`,
     count: [1, 1],
     flags: {
       force: { kind: "bool", alias: "f", usage: "kill the container first if it still runs (SIGKILL)" },
+      regex: REGEX,
     },
     load: (): Promise<CommandModule> => import("./delete.ts"),
   }),
@@ -233,6 +257,7 @@ SIGTERM is sent.`,
     flags: {
       // runc 1.2 made it a no-op that forgives a stopped container; callers still pass it.
       all: { kind: "bool", alias: "a", usage: "obsolete, has no effect", hidden: true },
+      regex: REGEX,
     },
     load: (): Promise<CommandModule> => import("./kill.ts"),
   }),

@@ -78,6 +78,8 @@ export interface GlobalOptions {
   /** True when --root was not given, so that a missing directory means "no containers". */
   rootIsDefault: boolean;
   systemdCgroup: boolean;
+  /** --cgroup-manager=disabled: the container stays in the caller's cgroups. */
+  noCgroup: boolean;
   /** As given: "true", "false", "auto", or nonsense that only commands that use it refuse. */
   rootless: string;
 }

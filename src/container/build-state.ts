@@ -15,6 +15,8 @@ export interface StateInput extends ConfigInput {
   externalDescriptors?: string[];
   /** What init does after `start` (`startOps`). */
   startOps?: StartOp[];
+  /** The file that was read instead of the bundle's config.json. */
+  configFile?: string | undefined;
   /** $NOTIFY_SOCKET, when there is one. */
   notifySocket?: string;
   /** Mount points that are made in the state directory, relative to it. */
@@ -51,6 +53,7 @@ export function buildState(spec: Spec, input: StateInput): State {
     if (poststop) own.hooks.poststop = poststop;
   }
   if (input.startOps?.length) own.startOps = input.startOps;
+  if (input.configFile) own.configFile = input.configFile;
   if (input.notifySocket) own.notifySocket = input.notifySocket;
   if (input.mounts?.length) own.mounts = input.mounts;
   if (input.intelRdt?.own.length) own.rdtGroups = input.intelRdt.own;

@@ -177,7 +177,7 @@ class Exec {
   async compile(loadFilter?: LoadFilter): Promise<ExecPlan> {
     const { options, summary, console } = this;
     tracer?.step("read and check the bundle");
-    const { spec } = loadBundle(summary.bundle, bundleIo);
+    const { spec } = loadBundle(summary.bundle, bundleIo, summary.own?.configFile);
     tracer?.step("compile the program");
     const wanted = options.process;
     const process =

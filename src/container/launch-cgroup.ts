@@ -27,13 +27,17 @@ export class LaunchCgroup {
 
   constructor(
     private readonly spec: Spec,
-    { id, rootless, log }: LaunchOptions,
+    { id, rootless, log, noCgroup }: LaunchOptions,
     euid: number,
     { systemd, rdt }: Pick<Extras, "systemd" | "rdt">,
   ) {
     this.layout = readLayout();
     this.rdt = rdt;
     this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0 || inUserNamespace());
+    if (noCgroup) {
+      if (wantsLimits(spec)) log.warn("linux.resources: ignored, as cgroups are disabled (--cgroup-manager)");
+      return;
+    }
     if (this.rootless && !systemd && this.layout.mode === "none") return;
     // Device rules are for root of the host alone: an ordinary user's container has the devices that user has.
     const request = { spec, id, layout: this.layout, slots: new Slots(), userNamespace: this.rootless };

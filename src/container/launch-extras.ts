@@ -43,7 +43,7 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
   if (spec.linux?.intelRdt)
     extras.rdt = (await import("../cgroup/resctrl.ts")).planRdt(spec.linux.intelRdt, options.id);
   const profile = spec.linux?.seccomp;
-  if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options);
+  if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options, spec);
   if (spec.hooks) {
     extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
     // Hooks run in the bundle, as with runc.

@@ -62,7 +62,7 @@ export class Launcher {
   /** Reads and checks the bundle, claims the id and compiles what comes before init runs. */
   static async prepare(options: LaunchOptions, mode: LaunchMode): Promise<Launcher> {
     tracer?.step("read and check the bundle");
-    const bundle = loadBundle(options.bundle, bundleIo);
+    const bundle = loadBundle(options.bundle, bundleIo, options.config);
     const log = options.log;
     for (const { path, message } of bundle.warnings) log.warn(path ? `${path}: ${message}` : message);
     checkTerminal(bundle.spec, options, mode);
@@ -323,6 +323,7 @@ export class Launcher {
     const { annotations } = this.spec;
     const { paths: cgroupPaths, rootless: rootlessCgroups } = this.cgroup;
     const driver = this.options.systemdCgroup ? { systemdCgroup: true, rootlessCgroups } : {};
+    const { config } = this.options;
     if (init) this.started = startTime(init.pid);
     const known = init ? { init: { pid: init.pid, start: this.started } } : {};
     const rdt = this.extras.rdt ? { rdtGroups: this.extras.rdt.own } : {};
@@ -333,6 +334,7 @@ export class Launcher {
       created,
       cgroupPaths,
       annotations,
+      config,
       ...driver,
       ...known,
       ...rdt,
@@ -358,6 +360,7 @@ export class Launcher {
       externalDescriptors: (this.options.stdio ?? [0, 1, 2]).map(descriptorName),
       notifySocket: this.extras.notifySocket,
       intelRdt: this.extras.rdt,
+      configFile: this.options.config,
     });
     if (this.init) {
       if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;

@@ -46,7 +46,7 @@ export async function changeMounts(
 ): Promise<void> {
   const summary = readSummary(root, id);
   if (statusOf(summary, statePath(root, id), live) === "stopped") throw notRunning();
-  const { spec } = loadBundle(summary.bundle, bundleIo);
+  const { spec } = loadBundle(summary.bundle, bundleIo, summary.own?.configFile);
   const mounts = action === "add" ? readMounts(file, spec.linux, log) : readDestinations(file);
   const options: LaunchOptions = {
     root,

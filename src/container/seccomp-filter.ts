@@ -1,12 +1,13 @@
 /** The seccomp filter of a bundle: from the cache below --root, or compiled by libseccomp. */
 import { BuncError } from "../errors.ts";
+import { refuseUnknownCalls } from "../launch/annotations.ts";
 import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
 import { readBytes, writeAtomic } from "../linux/file.ts";
 import { memfdPath, sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
-import type { LinuxSeccomp } from "../oci/config.ts";
+import type { LinuxSeccomp, Spec } from "../oci/config.ts";
 import { loadSeccomp, type SeccompCacheFiles } from "../seccomp/cache.ts";
-import type { CompiledSeccomp } from "../seccomp/compile.ts";
+import { type CompiledSeccomp, UNKNOWN_NAMES } from "../seccomp/compile.ts";
 import { SECCOMP_BUILD_ID, seccompImage } from "../seccomp/embedded.ts";
 import { openSeccompLibrary } from "../seccomp/native.ts";
 import type { LaunchOptions } from "./types.ts";
@@ -42,14 +43,25 @@ const files: SeccompCacheFiles = {
  *
  * @throws BuncError with the place in linux.seccomp that libseccomp refused.
  */
-export function loadFilter(profile: LinuxSeccomp, { root, log }: LaunchOptions): CompiledSeccomp | undefined {
+export function loadFilter(
+  profile: LinuxSeccomp,
+  { root, log }: Pick<LaunchOptions, "root" | "log">,
+  spec: Pick<Spec, "annotations"> = {},
+): CompiledSeccomp | undefined {
   const compiled = loadSeccomp(profile, {
     root,
     files,
     buildId: SECCOMP_BUILD_ID,
     library: () => openSeccompLibrary(memfdPath("libbunc-seccomp", seccompImage())),
   });
-  for (const warning of compiled?.warnings ?? []) log.debug(warning);
+  const warnings = compiled?.warnings ?? [];
+  for (const warning of warnings) log.debug(warning);
+  if (spec.annotations && warnings.length > 0) {
+    refuseUnknownCalls(
+      spec,
+      warnings.find((warning) => warning.startsWith(UNKNOWN_NAMES)),
+    );
+  }
   if (compiled && log.debugging) log.debug(`seccomp filter flags: ${compiled.flags}`);
   return compiled;
 }

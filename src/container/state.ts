@@ -46,6 +46,8 @@ export interface OwnState {
   noNewKeyring?: boolean;
   /** Hooks that later commands run. */
   hooks?: { poststart?: LibcontainerHook[]; poststop?: LibcontainerHook[] };
+  /** The file that was read instead of the bundle's config.json. */
+  configFile?: string;
   startOps?: StartOp[];
   /** $NOTIFY_SOCKET of `create`: the socket on the host that gets what the container says. */
   notifySocket?: string;
@@ -133,6 +135,8 @@ export interface Claim {
   created: string;
   cgroupPaths: Readonly<Record<string, string>>;
   annotations?: Record<string, string> | undefined;
+  /** The file that was read instead of the bundle's config.json. */
+  config?: string | undefined;
   /** Its cgroup is a unit of systemd, with `rootlessCgroups` of the user's. */
   systemdCgroup?: boolean;
   rootlessCgroups?: boolean;
@@ -155,7 +159,7 @@ export interface Claim {
 export function claimText(claim: Claim): string {
   const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
     claim;
-  const { mounts, criu, rdtGroups } = claim;
+  const { mounts, criu, rdtGroups, config } = claim;
   const state: State = {
     bunc: {
       version: OWN_VERSION,
@@ -165,6 +169,7 @@ export function claimText(claim: Claim): string {
       ...(annotations ? { annotations } : {}),
       ...(systemdCgroup ? { systemdCgroup } : {}),
       ...(rootlessCgroups ? { rootlessCgroups } : {}),
+      ...(config ? { configFile: config } : {}),
       ...(mounts ? { mounts } : {}),
       ...(criu ? { criu } : {}),
       ...(rdtGroups?.length ? { rdtGroups } : {}),

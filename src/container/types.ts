@@ -34,6 +34,8 @@ export interface LaunchOptions {
   id: string;
   /** Absolute path of the bundle; lexically clean, symlinks not resolved, existence not checked. */
   bundle: string;
+  /** Absolute path of the file that is read instead of the bundle's config.json. */
+  config?: string;
   /** Unix socket that receives the pty's master. A relative path is relative to the bundle, as in runc. */
   consoleSocket?: string;
   /** Unix socket that receives a pidfd of the container's init. Relative to the bundle, as in runc. */
@@ -45,6 +47,8 @@ export interface LaunchOptions {
   /** How many descriptors after stdio and $LISTEN_FDS the program inherits; 0 or more. */
   preserveFds: number;
   systemdCgroup: boolean;
+  /** The container stays in the cgroups of the caller; limits are ignored, with a warning. */
+  noCgroup?: boolean;
   /** What becomes init's standard streams; without it they are the caller's own. */
   stdio?: Stdio | undefined;
   /** `--rootless`: whether cgroup permission errors are ignored; absent means find out ("auto"). */

@@ -10,6 +10,7 @@ import { BuncError } from "../errors.ts";
 import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import { bytesOf } from "../linux/lib.ts";
 import type { Mount } from "../oci/config.ts";
+import { mountContextType } from "./annotations.ts";
 import type { Context } from "./context.ts";
 import type { MountFlags } from "./mount-options.ts";
 import { type OpOptions, Struct } from "./program.ts";
@@ -167,7 +168,9 @@ function mountV1(c: Context, entry: CgroupMount, layout: Layout): void {
       target,
       type: "tmpfs",
       params:
-        parameter("mode=755") + parameter("source=tmpfs") + (label ? parameter(`context=${label}`) : ""),
+        parameter("mode=755") +
+        parameter("source=tmpfs") +
+        (label ? parameter(`${mountContextType(c.spec)}=${label}`) : ""),
       set: SAFE,
       clear: 0,
       recSet: 0,

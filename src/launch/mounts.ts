@@ -3,9 +3,11 @@
  * descriptor below the container's root. No path is resolved twice, and a rootfs that swaps symbolic links meanwhile
  * gains nothing (CVE-2021-30465).
  */
+
 import { BuncError } from "../errors.ts";
 import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
+import { mountContextType } from "./annotations.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
 import type { Context } from "./context.ts";
 import { bindAttributes, type MountFlags, parseMountOptions } from "./mount-options.ts";
@@ -184,7 +186,7 @@ function parameters(c: Context, { flags, type }: Entry, source: string, readonly
   for (const flag of flags.superFlags) out += `f${flag}\0`;
   if (flags.set & abi.MOUNT_ATTR_RDONLY && !readonlyLate) out += "fro\0";
   const label = c.spec.linux?.mountLabel;
-  if (label && (type === "tmpfs" || type === "devpts")) out += `scontext\0${label}\0`;
+  if (label && (type === "tmpfs" || type === "devpts")) out += `s${mountContextType(c.spec)}\0${label}\0`;
   return `${out}\0`;
 }
 

@@ -1,5 +1,7 @@
 /** linux.maskedPaths and linux.readonlyPaths: composites that work on descriptors below the container's root. */
+
 import { abi } from "../linux/abi.gen.ts";
+import { mountContextType } from "./annotations.ts";
 import type { Context } from "./context.ts";
 import type { Slot } from "./program.ts";
 
@@ -44,7 +46,7 @@ function makeEmpty(c: Context, empty: Slot): void {
     ["nr_inodes", "1"],
   ];
   const label = c.spec.linux?.mountLabel;
-  if (label) options.push(["context", label]);
+  if (label) options.push([mountContextType(c.spec), label]);
   for (const [key, value] of options) {
     part.op(abi.SYS_fsconfig, [fs, abi.FSCONFIG_SET_STRING, key, value, 0], { log: fs, about });
   }

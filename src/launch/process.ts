@@ -2,7 +2,9 @@
  * The process: identity, limits and rights of the user's program, and its execve. The order is runc's: what needs
  * rights comes first, then they are dropped.
  */
+
 import { abi } from "../linux/abi.gen.ts";
+import { keepsGroups } from "./annotations.ts";
 import { capMask, capSet, capsetArgs } from "./capabilities.ts";
 import type { Context } from "./context.ts";
 import { type Slot, Struct } from "./program.ts";
@@ -332,7 +334,7 @@ export function compileIdentity(c: Context): void {
   part.at("process", "process.user");
   part.op(abi.SYS_prctl, [abi.PR_SET_KEEPCAPS, 1, 0, 0, 0]);
   part.op(abi.BUNC_OP_OWN_STREAMS, [uid]);
-  if (c.settings.setgroups) {
+  if (c.settings.setgroups && !keepsGroups(c.spec)) {
     const groups = new Uint32Array(additionalGids ?? []);
     part.at("process", "process.user.additionalGids");
     part.op(abi.SYS_setgroups, [groups.length, new Uint8Array(groups.buffer)], { about: "setgroups" });

@@ -43,6 +43,9 @@ const BINARY_TREE_ABOVE = 32;
 /** libseccomp does not know the name at all (__NR_SCMP_ERROR). */
 const UNKNOWN = -1;
 
+/** How the warning about names that libseccomp does not know begins. */
+export const UNKNOWN_NAMES = "linux.seccomp.syscalls: ignored, unknown to libseccomp";
+
 /** How many unknown names a warning lists. */
 const LISTED_NAMES = 20;
 
@@ -237,7 +240,7 @@ function ruleKey(action: number, syscall: number, conditions: readonly SeccompCo
 function unknownNames(names: ReadonlySet<string>, version: string): string {
   const listed = [...names].slice(0, LISTED_NAMES).map(quoted).join(", ");
   const more = names.size > LISTED_NAMES ? ` and ${names.size - LISTED_NAMES} more` : "";
-  return `linux.seccomp.syscalls: ignored, unknown to libseccomp ${version}: ${listed}${more}`;
+  return `${UNKNOWN_NAMES} ${version}: ${listed}${more}`;
 }
 
 function tooLong(instructions: number, max: number): BuncError {

@@ -48,7 +48,7 @@ export async function main(args: readonly string[]): Promise<number> {
 function jsonLog(name: string): Log {
   let fd = -1;
   const form: () => Form = () => "json";
-  return createLog(false, form, (entry) => {
+  return createLog("warning", form, (entry) => {
     const flags = abi.O_WRONLY | abi.O_CREAT | abi.O_APPEND | abi.O_SYNC | abi.O_CLOEXEC;
     if (fd < 0) fd = sys(abi.SYS_openat, abi.AT_FDCWD, name, flags, 0o666);
     writeAll(fd, bytesOf(entry));

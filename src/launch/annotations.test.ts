@@ -1,0 +1,60 @@
+/** crun's annotations: what they change of a launch program, and what is no such annotation. */
+import { describe, expect, test } from "bun:test";
+import { BuncError } from "../errors.ts";
+import { annotationNotes, keepsGroups, mountContextType, refuseUnknownCalls } from "./annotations.ts";
+
+const annotated = (name: string, value: string) => ({ annotations: { [`run.oci.${name}`]: value } });
+
+/** What is thrown. */
+function errorOf(body: () => unknown): BuncError {
+  try {
+    body();
+  } catch (error) {
+    if (error instanceof BuncError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+test("keep_original_groups is any value but 0", () => {
+  expect(keepsGroups({})).toBe(false);
+  expect(keepsGroups({ annotations: {} })).toBe(false);
+  expect(keepsGroups(annotated("keep_original_groups", "0"))).toBe(false);
+  expect(keepsGroups(annotated("keep_original_groups", "1"))).toBe(true);
+  expect(keepsGroups(annotated("keep_original_groups", ""))).toBe(true);
+  expect(keepsGroups(annotated("keep_original_group", "1"))).toBe(false);
+  expect(annotationNotes(annotated("handler", "krun"))).toEqual([]);
+  expect(annotationNotes(annotated("keep_original_groups", "1"))).toEqual([
+    'annotations["run.oci.keep_original_groups"]: no setgroups, the program keeps the groups of the caller',
+  ]);
+});
+
+describe("mount_context_type", () => {
+  test.each(["context", "fscontext", "defcontext", "rootcontext"])("%s", (type) => {
+    expect(mountContextType(annotated("mount_context_type", type))).toBe(type);
+  });
+  test("is context without one", () => {
+    expect(mountContextType({})).toBe("context");
+  });
+  test.each(["", "Context", "context,rw", "constructor"])("refuses %p", (type) => {
+    const { message, fields } = errorOf(() => mountContextType(annotated("mount_context_type", type)));
+    expect(message).toBe(`invalid mount context type ${JSON.stringify(type)}`);
+    expect(fields.path).toBe('annotations["run.oci.mount_context_type"]');
+  });
+});
+
+describe("seccomp_fail_unknown_syscall", () => {
+  const unknown = 'linux.seccomp.syscalls: ignored, unknown to libseccomp 2.5.4: "nope"';
+  test("refuses names that libseccomp does not know", () => {
+    const { message, fields } = errorOf(() =>
+      refuseUnknownCalls(annotated("seccomp_fail_unknown_syscall", "1"), unknown),
+    );
+    expect(message).toBe('linux.seccomp.syscalls: unknown to libseccomp 2.5.4: "nope"');
+    expect(fields.path).toBe('annotations["run.oci.seccomp_fail_unknown_syscall"]');
+  });
+  test("lets a filter pass that has none, and any without the annotation", () => {
+    refuseUnknownCalls(annotated("seccomp_fail_unknown_syscall", "1"), undefined);
+    refuseUnknownCalls(annotated("seccomp_fail_unknown_syscall", "0"), unknown);
+    refuseUnknownCalls({}, unknown);
+  });
+});

@@ -109,6 +109,8 @@ export class Context {
   part = new Part();
   /** Descriptors of the label files in /proc/self/attr, by the field of config.json. */
   readonly labels = new Map<string, Slot>();
+  /** The host's /proc, while the files of the labels are still to be opened. */
+  procfs: Slot | undefined;
   /** The pty's master, when it is one of the host's. */
   hostMaster: Slot | undefined;
   /** The root of the container's mount tree, once it is made. */

@@ -3,6 +3,7 @@ import { abi } from "../linux/abi.gen.ts";
 import type { LinuxSeccomp } from "../oci/config.ts";
 import { type Context, type SentPart, Stage } from "./context.ts";
 import { compileLookup, type Execve } from "./lookup.ts";
+import { compileLabelOpening } from "./namespaces.ts";
 import { compileAttributes, compileIdentity, compileLabels, compileSeccomp } from "./process.ts";
 import type { Slot } from "./program.ts";
 import { compileTerminal } from "./terminal.ts";
@@ -24,6 +25,7 @@ export interface FirstSteps {
 
 /** From the finished root to execve. */
 export function* compileProgram(c: Context, first?: FirstSteps): Generator<SentPart, void> {
+  compileLabelOpening(c);
   compileTerminal(c, first?.bindConsole);
   if (!c.process.terminal) c.part.at("process").op(abi.SYS_setsid, [], { tolerate: [[abi.EPERM, 0]] });
   compilePidfd(c);

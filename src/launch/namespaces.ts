@@ -243,7 +243,7 @@ export function compileCgroupNamespace(c: Context): void {
   }
 }
 
-/** Labels for the coming execve are written late, to files opened now: a container's /proc may be a fake. */
+/** The host's /proc, held for the labels of the coming execve: a container's own may be a fake. */
 export function compileLabelFiles(c: Context): void {
   const { apparmorProfile, selinuxLabel } = c.process;
   if (apparmorProfile) {
@@ -257,7 +257,6 @@ export function compileLabelFiles(c: Context): void {
         },
       );
     }
-    openLabel(c, "process.apparmorProfile", "apparmor label", "/proc/self/attr/apparmor/exec");
   }
   const selinuxPath = selinuxLabel ? "process.selinuxLabel" : "linux.mountLabel";
   if ((selinuxLabel || c.spec.linux?.mountLabel) && !c.host.selinux) {
@@ -267,15 +266,37 @@ export function compileLabelFiles(c: Context): void {
       hint: "leave the label out, or boot with SELinux",
     });
   }
-  if (selinuxLabel) openLabel(c, "process.selinuxLabel", "selinux label", "/proc/self/attr/exec");
+  if (!apparmorProfile && !selinuxLabel) return;
+  c.procfs = c.slots.take("/proc of the host");
+  c.part.at("process", apparmorProfile ? "process.apparmorProfile" : "process.selinuxLabel");
+  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, "/proc", abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
+    slot: c.procfs,
+    about: "cannot open /proc",
+  });
 }
 
-function openLabel(c: Context, path: string, name: string, file: string): void {
+/**
+ * The files that the labels are written to, once init is the process that will execute the program: the kernel refuses
+ * a write by any other than who has opened them.
+ */
+export function compileLabelOpening(c: Context): void {
+  const { procfs } = c;
+  if (procfs === undefined) return;
+  const { apparmorProfile, selinuxLabel } = c.process;
+  if (apparmorProfile)
+    openLabel(c, procfs, "process.apparmorProfile", "apparmor label", "self/attr/apparmor/exec");
+  if (selinuxLabel) openLabel(c, procfs, "process.selinuxLabel", "selinux label", "self/attr/exec");
+  c.part.op(abi.SYS_close, [procfs]);
+  c.slots.give(procfs);
+  c.procfs = undefined;
+}
+
+function openLabel(c: Context, procfs: Slot, path: string, name: string, file: string): void {
   const slot = c.slots.take(name);
   c.part.at("process", path);
-  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, file, abi.O_WRONLY | abi.O_CLOEXEC, 0], {
+  c.part.op(abi.SYS_openat, [procfs, file, abi.O_WRONLY | abi.O_CLOEXEC, 0], {
     slot,
-    about: `cannot open ${file}`,
+    about: `cannot open /proc/${file}`,
   });
   c.labels.set(path, slot);
 }

@@ -14,6 +14,7 @@ import {
 } from "./context.ts";
 import { compileProgram, PIDFD_FD } from "./finish.ts";
 import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
+import { compileRlimitRoom } from "./process.ts";
 import { planTerminal } from "./terminal.ts";
 
 /** What is known of the container. */
@@ -73,6 +74,7 @@ export class ExecProgram {
     compileAffinity(c, target.affinity?.initial, "initial");
     compileOomScore(c);
     compileLabelFiles(c);
+    if (target.join.includes("user")) compileRlimitRoom(c);
     c.settings.enterCgroup?.(part);
     compileAffinity(c, target.affinity?.final, "final");
     // Before anybody in the container can see it, and so that what is inherited stays out of reach.

@@ -3,6 +3,7 @@ import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, type SentPart, Stage } from "./context.ts";
+import { compileRlimitRoom } from "./process.ts";
 import type { OpOptions, Slot } from "./program.ts";
 
 /** The sign bit of a slot: set when what it keeps failed. */
@@ -112,6 +113,7 @@ export function compileNamespaces(c: Context): SentPart[] {
   compileOomScore(c);
   compileLabelFiles(c);
   const user = c.namespace("user");
+  if (user) compileRlimitRoom(c);
   // In another user namespace init has no rights on cgroups any more.
   if (user) c.settings.enterCgroup?.(c.part);
   if (user?.path) {

@@ -270,6 +270,24 @@ export function maskText(numbers: readonly number[]): string {
   return `0x${mask.toString(16)}`;
 }
 
+/** Room for what the runtime itself needs, however low the limit of the program is. */
+const LEAST_NOFILE = 4096;
+
+/**
+ * Before init enters a user namespace, where it could raise no hard limit any more: all that the program's are set from is
+ * as high as it can be. Without the right to do so they stay, which only matters if one is to be raised.
+ */
+export function compileRlimitRoom(c: Context): void {
+  const limits = c.process.rlimits ?? [];
+  for (let i = 0; i < limits.length; i++) {
+    const { type, hard } = limits[i]!;
+    const most = type === "RLIMIT_NOFILE" ? Math.max(Number(hard), LEAST_NOFILE) : 0xffffffffffffffffn;
+    const value = new Struct(16, "rlimit64").u64(0, most).u64(8, most);
+    c.part.at("process", `process.rlimits[${i}]`);
+    c.part.op(abi.SYS_prlimit64, [0, rlimit(type), value, 0], { tolerate: [[abi.EPERM, 0]] });
+  }
+}
+
 function compileRlimits(c: Context): void {
   const limits = c.process.rlimits ?? [];
   const { nofile } = c.settings;

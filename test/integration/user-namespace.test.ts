@@ -6,7 +6,7 @@ import type { Config, IdMapping } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
 import { useRig } from "../rig/rig.ts";
 import { output } from "../rig/rootfs.ts";
-import { buncTest, isBunc } from "../rig/runtime.ts";
+import { buncTest, CAP_SYS_RESOURCE, host, isBunc, testUnless } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -42,6 +42,27 @@ const rows = (text: string): number[][] =>
     .map((line) => line.trim().split(/\s+/).map(Number));
 
 describe("with mappings", () => {
+  testUnless(
+    host.capable(CAP_SYS_RESOURCE) ? undefined : "no CAP_SYS_RESOURCE",
+    "hard limits above bunc's own, of the program and of an exec",
+    async () => {
+      const container = mapped((config) => {
+        config.process.args = ["sleep", "60"];
+        config.process.rlimits = [
+          { type: "RLIMIT_MEMLOCK", soft: 1 << 30, hard: 1 << 30 },
+          { type: "RLIMIT_NOFILE", soft: 10, hard: 5000 },
+        ];
+      });
+      const wrap = ["sh", "-c", 'ulimit -l 64; ulimit -n 2000; exec "$0" "$@"'];
+      await container.detach([], { wrap });
+      const { pid } = await container.state();
+      const exec = await rig.call(["exec", container.id, "cat", "/proc/self/limits"], { wrap });
+      for (const text of [readFileSync(`/proc/${pid}/limits`, "utf8"), exec.ok().stdout]) {
+        expect(text).toMatch(/^Max locked memory +1073741824 +1073741824 /m);
+        expect(text).toMatch(/^Max open files +10 +5000 /m);
+      }
+    },
+  );
   buncTest("a joined one, beside a network namespace of the host that it has no rights over", async () => {
     const owner = mapped((config) => {
       config.process.args = ["sleep", "60"];

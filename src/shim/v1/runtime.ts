@@ -154,7 +154,7 @@ class InProcess implements Runtime {
   async killAll(): Promise<void> {
     const { readSummary } = await import("../../container/store.ts");
     const { killAll } = await import("../../cgroup/live.ts");
-    killAll(readSummary(this.root, this.context.id).cgroupPaths);
+    await killAll(readSummary(this.root, this.context.id).cgroupPaths);
   }
 
   async delete(): Promise<void> {

@@ -62,7 +62,10 @@ export async function updateContainer(
       runPart(compileUpdate(unit(resourcesOf(cgroups)), paths));
     } catch (error) {
       const explained = explainLimit(error, paths, resourcesOf(cgroups));
-      setBack(resourcesOf(old), paths, unit, warn);
+      // systemd has set the tasks' limit by now; where there was none, that is what to go back to.
+      const before = resourcesOf(old);
+      if (summary.systemdCgroup && before.pids?.limit === undefined) before.pids = { limit: -1 };
+      setBack(before, paths, unit, warn);
       throw explained;
     }
     dir.save({ ...state, config: { ...state.config, cgroups, ...(intel_rdt ? { intel_rdt } : {}) } });

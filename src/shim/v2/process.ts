@@ -138,6 +138,13 @@ export class ShimProcess {
   }
 }
 
+/** A process of exec, which is registered before it is started. */
+export class ExecProcess extends ShimProcess {
+  /** JSON of the OCI process. */
+  spec = "";
+  starting = false;
+}
+
 /** struct pidfd_info and its request (linux/pidfd.h), which Debian's headers do not have yet. */
 const PIDFD_GET_INFO = 0xc040ff0b;
 const PIDFD_INFO_EXIT = 8n;

@@ -73,7 +73,7 @@ class Shim {
     waitBy((fds, milliseconds) => loop.ready(fds, milliseconds));
     const target = { ttrpcAddress: process.env.TTRPC_ADDRESS ?? "", publishBinary, address, namespace };
     this.publisher = new Publisher(loop, target, (message) => log.warn(message));
-    this.tasks = new Tasks(loop, namespace, this.publisher, log);
+    this.tasks = new Tasks({ loop, namespace, publisher: this.publisher, log });
     this.listener = state ? state.listener : (listener ?? inherited() ?? listen(socket));
     this.executable = state ? state.executable : ownExecutable();
     const context = { tasks: this.tasks, shutdown: () => void this.end() };

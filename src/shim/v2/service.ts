@@ -5,6 +5,7 @@ import { sys } from "../../linux/lib.ts";
 import { decode, encode } from "../proto/codec.ts";
 import * as proto from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
+import * as calls from "./calls.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** What the service needs besides the tasks. */
@@ -43,15 +44,18 @@ const METHODS: Readonly<Record<string, Method>> = {
     tasks.delete(request),
   ),
   Pids: method(readTaskRequest, proto.writePidsResponse, async ({ tasks }, { id }) => {
-    const processes = (await tasks.pids(id)).map(({ pid, execId }) => ({ pid, info: details(execId) }));
+    const processes = (await calls.pids(tasks.get(id))).map(({ pid, execId }) => ({
+      pid,
+      info: details(execId),
+    }));
     return { processes: processes as proto.ProcessInfo[] };
   }),
   Pause: method(readTaskRequest, writeEmpty, async ({ tasks }, { id }) => {
-    await tasks.pause(id);
+    await calls.pause(tasks.context, tasks.get(id));
     return {};
   }),
   Resume: method(readTaskRequest, writeEmpty, async ({ tasks }, { id }) => {
-    await tasks.resume(id);
+    await calls.resume(tasks.context, tasks.get(id));
     return {};
   }),
   Kill: method(proto.readKillRequest, writeEmpty, async ({ tasks }, request) => {
@@ -71,7 +75,7 @@ const METHODS: Readonly<Record<string, Method>> = {
     return {};
   }),
   Update: method(proto.readUpdateTaskRequest, writeEmpty, async ({ tasks }, { id, resources }) => {
-    await tasks.update(id, resources);
+    await calls.update(tasks.context, tasks.get(id), resources);
     return {};
   }),
   Wait: method(readProcessRequest, proto.writeWaitResponse, async ({ tasks }, { id, exec_id }) => {
@@ -79,11 +83,11 @@ const METHODS: Readonly<Record<string, Method>> = {
     return { exit_status: status, exited_at: at };
   }),
   Checkpoint: method(proto.readCheckpointTaskRequest, writeEmpty, async ({ tasks }, request) => {
-    await tasks.checkpoint(request);
+    await calls.checkpoint(tasks.context, tasks.get(request.id), request);
     return {};
   }),
   Stats: method(readTaskRequest, proto.writeStatsResponse, async ({ tasks }, { id }) => ({
-    stats: await tasks.stats(id),
+    stats: await calls.stats(tasks.get(id)),
   })),
   Connect: method(readTaskRequest, proto.writeConnectResponse, ({ tasks }, { id }) => ({
     shim_pid: sys(abi.SYS_getpid),

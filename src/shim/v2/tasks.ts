@@ -3,34 +3,25 @@
  * imported when it is first needed.
  */
 
-import type { Log } from "../../container/types.ts";
 import { BuncError, renderError } from "../../errors.ts";
 import { abi } from "../../linux/abi.gen.ts";
 import { text } from "../../linux/lib.ts";
-import type { Loop } from "../loop.ts";
-import { decode } from "../proto/codec.ts";
-import {
-  type Any,
-  type CheckpointTaskRequest,
-  type CreateTaskRequest,
-  type DeleteResponse,
-  type ExecProcessRequest,
-  type KillRequest,
-  type Options,
-  type ProcessRequest,
-  readCheckpointOptions,
-  readOptions,
-  type StateResponse,
+import type {
+  CreateTaskRequest,
+  DeleteResponse,
+  ExecProcessRequest,
+  KillRequest,
+  ProcessRequest,
+  StateResponse,
 } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
-import { isOptions } from "./bootstrap.ts";
-import type { Publisher } from "./events.ts";
-import { type Ended, type ProcessState, ShimProcess } from "./process.ts";
-import { readRecord, rootOf, type StreamNames, writeRecord } from "./record.ts";
-import { mountRootfs, unmountRootfs } from "./rootfs.ts";
+import { createTask, restoreInit, startProcess, unmount } from "./launch.ts";
+import { type Ended, ExecProcess, type ProcessState, ShimProcess } from "./process.ts";
+import { readRecord } from "./record.ts";
 import { Streams } from "./streams.ts";
-import { type RestoreFrom, Task, type TaskState } from "./task.ts";
+import { Task, type TaskState } from "./task.ts";
 import { now } from "./time.ts";
+import { inWords, type TaskContext } from "./words.ts";
 
 /** containerd.task.Status */
 const Status = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
@@ -48,12 +39,7 @@ export class Tasks {
   /** What is being done without a call that waits for it. */
   private background = 0;
 
-  constructor(
-    private readonly loop: Loop,
-    private readonly namespace: string,
-    private readonly publisher: Publisher,
-    private readonly log: Log,
-  ) {}
+  constructor(readonly context: TaskContext) {}
 
   /** All tasks, when nothing is being done with any; else undefined. */
   snapshot(): TaskState[] | undefined {
@@ -94,16 +80,16 @@ export class Tasks {
     task.state = state.state;
     task.paused = state.paused;
     this.tasks.set(id, task);
-    init.resume(this.loop, state.init, await this.resumeStreams(id, state.init));
+    init.resume(this.context.loop, state.init, await this.resumeStreams(id, state.init));
     if (state.oom) {
       const { resumeOom } = await import("../../cgroup/oom.ts");
-      task.watchOom(this.loop, resumeOom(state.oom), () => this.tellOom(id));
+      task.watchOom(this.context.loop, resumeOom(state.oom), () => this.tellOom(id));
     }
     for (const execState of state.execs) {
       const process = new ExecProcess(execState.execId, execState.names, ended);
       process.spec = execState.spec;
       task.execs.set(execState.execId, process);
-      process.resume(this.loop, execState, await this.resumeStreams(id, execState));
+      process.resume(this.context.loop, execState, await this.resumeStreams(id, execState));
     }
   }
 
@@ -113,7 +99,7 @@ export class Tasks {
    * @throws BuncError when there is no such container
    */
   async adopt(id: string, bundle: string): Promise<void> {
-    const record = readRecord(bundle, this.namespace);
+    const record = readRecord(bundle, this.context.namespace);
     const { readSummary, statePath } = await import("../../container/store.ts");
     const { openProcess, statusOf } = await import("../../container/status.ts");
     const live = await import("../../cgroup/live.ts");
@@ -131,17 +117,17 @@ export class Tasks {
       const status = statusOf(summary, statePath(record.root, id), live);
       task.state = status === "created" ? "created" : "running";
       task.paused = status === "paused";
-      const { loop, namespace } = this;
+      const { loop, namespace } = this.context;
       init.streams = Streams.reopen(names, { loop, namespace, id, uid: 0, gid: 0 });
       init.adopt(loop, summary.pid, pidfd);
     }
     this.tasks.set(id, task);
     if (task.state === "running" && init.running) void this.watchOom(task);
-    this.log.warn(`took over container ${id}, process ${summary.pid}`);
+    this.context.log.warn(`took over container ${id}, process ${summary.pid}`);
   }
 
   private async resumeStreams(id: string, { names, streams }: ProcessState): Promise<Streams | undefined> {
-    const { loop, namespace } = this;
+    const { loop, namespace } = this.context;
     return streams && Streams.resume(names, { loop, namespace, id, uid: 0, gid: 0 }, streams);
   }
 
@@ -177,7 +163,8 @@ export class Tasks {
     }
     this.creating.add(id);
     try {
-      const task = await this.bringUp(request);
+      const ended = (process: ShimProcess, how: Ended) => this.processEnded(id, process, how);
+      const task = await createTask(this.context, request, ended);
       this.tasks.set(id, task);
       this.told(task, request);
       return task.init.pid;
@@ -186,89 +173,20 @@ export class Tasks {
     }
   }
 
-  private async bringUp(request: CreateTaskRequest): Promise<Task> {
-    const { id, bundle, stdin, stdout, stderr, terminal } = request;
-    const options = runcOptions(request.options);
-    if (options.binary_name)
-      this.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
-    const root = rootOf(options.root, this.namespace);
-    const names: StreamNames = { stdin, stdout, stderr, terminal };
-    const record = { root, ...names };
-    const rootfs = `${bundle}/rootfs`;
-    const process = new ShimProcess("", names, (ended, how) => this.processEnded(id, ended, how));
-    const { createContainer } = await import("../../container/create.ts");
-    writeRecord(bundle, record);
-    await mountRootfs(request.rootfs, rootfs);
-    const task = new Task(id, bundle, rootfs, record, process);
-    try {
-      process.streams = await this.open(id, names, options);
-      if (request.checkpoint) {
-        // As with containerd's shim there is a process only when it is started.
-        task.restore = { ...options, checkpoint: request.checkpoint };
-        return task;
-      }
-      const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
-        createContainer(
-          {
-            root,
-            id,
-            bundle,
-            pidFile: `${bundle}/init.pid`,
-            noPivot: options.no_pivot_root,
-            noNewKeyring: options.no_new_keyring,
-            preserveFds: 0,
-            systemdCgroup: options.systemd_cgroup,
-            stdio: process.streams!.stdio,
-            log: this.log,
-          },
-          process.streams!.consoleFd,
-        ),
-      );
-      process.hold();
-      process.adopt(this.loop, created.pid, created.pidfd);
-      await process.streams.handOver();
-    } catch (error) {
-      if (process.pid) await this.discard(root, id);
-      process.close();
-      if (request.rootfs.length > 0) this.unmount(rootfs);
-      throw error;
-    }
-    return task;
-  }
-
   /** Everything that containerd is to know of a new task, in its order. */
   private told(task: Task, { rootfs, checkpoint }: CreateTaskRequest): void {
     const { id, bundle, init } = task;
     const { stdin, stdout, stderr, terminal } = init.names;
     const io = { stdin, stdout, stderr, terminal };
-    this.publisher.publish("TaskCreate", { container_id: id, bundle, rootfs, io, checkpoint, pid: init.pid });
+    this.context.publisher.publish("TaskCreate", {
+      container_id: id,
+      bundle,
+      rootfs,
+      io,
+      checkpoint,
+      pid: init.pid,
+    });
     init.release();
-  }
-
-  private open(
-    id: string,
-    names: StreamNames,
-    options: Pick<Options, "io_uid" | "io_gid">,
-  ): Promise<Streams> {
-    const { loop, namespace } = this;
-    return Streams.open(names, { loop, namespace, id, uid: options.io_uid, gid: options.io_gid });
-  }
-
-  private async discard(root: string, id: string): Promise<void> {
-    const { deleteContainer } = await import("../../container/delete.ts");
-    try {
-      await deleteContainer(root, id, true, { warn: (message) => this.log.warn(message) });
-    } catch (error) {
-      this.log.warn(renderError(error));
-    }
-  }
-
-  private unmount(rootfs: string): void {
-    try {
-      unmountRootfs(rootfs);
-    } catch (error) {
-      this.log.warn(renderError(error));
-    }
   }
 
   /** @returns the pid */
@@ -282,97 +200,26 @@ export class Tasks {
         `process ${exec_id} was started already: failed precondition`,
       );
     }
-    return this.startExec(task, process as ExecProcess);
+    return startProcess(this.context, task, process as ExecProcess);
   }
 
   private async startInit(task: Task): Promise<number> {
     const { id, init, record } = task;
-    if (task.restore) {
-      await this.restore(task, task.restore);
-      return init.pid;
-    }
-    const { startContainer } = await import("../../container/start.ts");
-    init.hold();
+    const { restore } = task;
+    if (!restore) init.hold();
     try {
-      await inWords("OCI runtime start failed: ", () => startContainer(record.root, id));
+      if (restore) {
+        await restoreInit(this.context, task, restore);
+      } else {
+        const { startContainer } = await import("../../container/start.ts");
+        await inWords("OCI runtime start failed: ", () => startContainer(record.root, id));
+      }
       this.started(task);
-      this.publisher.publish("TaskStart", { container_id: id, pid: init.pid });
+      this.context.publisher.publish("TaskStart", { container_id: id, pid: init.pid });
       return init.pid;
     } finally {
       init.release();
     }
-  }
-
-  private async restore(task: Task, options: RestoreFrom): Promise<void> {
-    const { id, init, record, bundle } = task;
-    const { startRestore } = await import("../../container/restore.ts");
-    const streams = init.streams!;
-    await inWords("OCI runtime restore failed: ", async () => {
-      const { pid, pidfd } = await startRestore(
-        {
-          root: record.root,
-          id,
-          bundle,
-          pidFile: `${bundle}/init.pid`,
-          noPivot: options.no_pivot_root,
-          noNewKeyring: options.no_new_keyring,
-          preserveFds: 0,
-          systemdCgroup: options.systemd_cgroup,
-          stdio: streams.stdio,
-          log: this.log,
-          detach: true,
-          imagePath: options.criu_image_path || options.checkpoint,
-          workPath: options.criu_work_path || `${bundle}/work`,
-          tcpEstablished: true,
-          extUnixSk: true,
-          shellJob: false,
-          fileLocks: true,
-          autoDedup: false,
-          lazyPages: false,
-          manageCgroupsMode: "",
-        },
-        (master) => streams.takeMaster(master),
-      );
-      task.restore = undefined;
-      init.hold();
-      init.adopt(this.loop, pid, pidfd);
-      await streams.handOver();
-    });
-    this.started(task);
-    this.publisher.publish("TaskStart", { container_id: id, pid: init.pid });
-    init.release();
-  }
-
-  /** Saves the container's processes, which end when that is asked for. */
-  async checkpoint({ id, path, options: any }: CheckpointTaskRequest): Promise<void> {
-    const task = this.get(id);
-    const options = decode(readCheckpointOptions, any?.value ?? new Uint8Array(0));
-    await task.inOrder(async () => {
-      const { checkpointContainer } = await import("../../container/checkpoint.ts");
-      await inWords("OCI runtime checkpoint failed: ", () =>
-        checkpointContainer({
-          root: task.record.root,
-          id,
-          log: this.log,
-          imagePath: options.image_path || path,
-          workPath: options.work_path || `${task.bundle}/work`,
-          ...(options.parent_path ? { parentPath: options.parent_path } : {}),
-          leaveRunning: !options.exit,
-          preDump: false,
-          tcpEstablished: options.open_tcp,
-          tcpSkipInFlight: false,
-          linkRemap: false,
-          extUnixSk: options.external_unix_sockets,
-          shellJob: options.terminal,
-          fileLocks: options.file_locks,
-          autoDedup: false,
-          lazyPages: false,
-          manageCgroupsMode: options.cgroups_mode,
-          statusFd: -1,
-        }),
-      );
-      this.publisher.publish("TaskCheckpointed", { container_id: id, checkpoint: path });
-    });
   }
 
   private started(task: Task): void {
@@ -387,67 +234,19 @@ export class Tasks {
       const { watchOom } = await import("../../cgroup/oom.ts");
       const { readSummary } = await import("../../container/store.ts");
       if (init.ended) return;
-      task.watchOom(this.loop, watchOom(readSummary(record.root, id).cgroupPaths), () => this.tellOom(id));
+      task.watchOom(this.context.loop, watchOom(readSummary(record.root, id).cgroupPaths), () =>
+        this.tellOom(id),
+      );
     } catch (error) {
       // Without a cgroup of its own, or when it has ended already.
-      this.log.debug(renderError(error));
+      this.context.log.debug(renderError(error));
     } finally {
       this.background--;
     }
   }
 
   private tellOom(id: string): void {
-    this.publisher.publish("TaskOOM", { container_id: id });
-  }
-
-  private async startExec(task: Task, process: ExecProcess): Promise<number> {
-    const { id, record } = task;
-    if (process.starting) {
-      throw new RpcError(
-        Code.failedPrecondition,
-        `process ${process.execId} is being started: failed precondition`,
-      );
-    }
-    process.starting = true;
-    const { startExec } = await import("../../container/exec.ts");
-    try {
-      const streams = await this.open(id, process.names, { io_uid: 0, io_gid: 0 });
-      process.streams = streams;
-      const { consoleFd } = streams;
-      const started = await inWords("OCI runtime exec failed: exec failed: ", () =>
-        startExec(
-          {
-            root: record.root,
-            id,
-            process: { json: process.spec },
-            stdio: streams.stdio,
-            preserveFds: 0,
-            cgroups: [],
-            ignorePaused: false,
-            log: this.log,
-          },
-          consoleFd === undefined ? {} : { fd: consoleFd },
-        ),
-      );
-      process.hold();
-      process.adopt(this.loop, started.pid, started.pidfd);
-      await streams.handOver();
-      this.publisher.publish("TaskExecStarted", {
-        container_id: id,
-        exec_id: process.execId,
-        pid: started.pid,
-      });
-      return started.pid;
-    } catch (error) {
-      process.streams?.close();
-      process.streams = undefined;
-      // As one that has ended: containerd deletes it.
-      if (!process.pid) process.finish({ status: 255, at: now() });
-      throw error;
-    } finally {
-      process.starting = false;
-      process.release();
-    }
+    this.context.publisher.publish("TaskOOM", { container_id: id });
   }
 
   exec({ id, exec_id, terminal, stdin, stdout, stderr, spec }: ExecProcessRequest): void {
@@ -457,10 +256,11 @@ export class Tasks {
     if (!spec?.value)
       throw new RpcError(Code.invalidArgument, "the request has no process: invalid argument");
     const names = { stdin, stdout, stderr, terminal };
-    const process = new ExecProcess(exec_id, names, (ended, how) => this.processEnded(id, ended, how));
+    const ended = (which: ShimProcess, how: Ended) => this.processEnded(id, which, how);
+    const process = new ExecProcess(exec_id, names, ended);
     process.spec = text(spec.value);
     task.execs.set(exec_id, process);
-    this.publisher.publish("TaskExecAdded", { container_id: id, exec_id });
+    this.context.publisher.publish("TaskExecAdded", { container_id: id, exec_id });
   }
 
   /** What becomes of the end of a process: init's is told after those of exec, each after its start. */
@@ -468,7 +268,7 @@ export class Tasks {
     const task = this.tasks.get(id);
     const tell = () => {
       process.finish(ended);
-      this.publisher.publish("TaskExit", {
+      this.context.publisher.publish("TaskExit", {
         container_id: id,
         id: process.execId || id,
         pid: process.pid,
@@ -494,7 +294,7 @@ export class Tasks {
       this.background--;
       if (!task.busy) this.tellInit(task);
       // Something that cannot be killed must not hide that the container has ended.
-      else this.loop.after(DRAIN_MILLISECONDS, () => this.tellInit(task));
+      else this.context.loop.after(DRAIN_MILLISECONDS, () => this.tellInit(task));
     });
   }
 
@@ -514,7 +314,7 @@ export class Tasks {
       await killAll(summary.cgroupPaths);
     } catch (error) {
       if (!(error instanceof BuncError) || error.fields.code !== "not-found")
-        this.log.warn(renderError(error));
+        this.context.log.warn(renderError(error));
     }
   }
 
@@ -567,7 +367,7 @@ export class Tasks {
     const { deleteContainer } = await import("../../container/delete.ts");
     await inWords("OCI runtime delete failed: ", async () => {
       try {
-        await deleteContainer(record.root, id, false, { warn: (message) => this.log.warn(message) });
+        await deleteContainer(record.root, id, false, { warn: (message) => this.context.log.warn(message) });
       } catch (error) {
         // Somebody may have deleted it by hand.
         if (!(error instanceof BuncError) || error.fields.code !== "not-found") throw error;
@@ -578,11 +378,11 @@ export class Tasks {
     await init.streams?.drained(DRAIN_MILLISECONDS);
     for (const process of task.execs.values()) process.close();
     init.close();
-    this.unmount(task.rootfs);
+    unmount(this.context, task.rootfs);
     this.tasks.delete(id);
     const status = ended?.status ?? KILLED;
     const result = { pid: init.pid, exit_status: status, exited_at: ended?.at };
-    this.publisher.publish("TaskDelete", { container_id: id, ...result });
+    this.context.publisher.publish("TaskDelete", { container_id: id, ...result });
     return result;
   }
 
@@ -602,59 +402,6 @@ export class Tasks {
     };
   }
 
-  async pause(id: string): Promise<void> {
-    const task = this.get(id);
-    await task.inOrder(async () => {
-      const { pauseContainer } = await import("../../container/pause.ts");
-      await inWords("OCI runtime pause failed: ", () => pauseContainer(task.record.root, id));
-      task.paused = true;
-      this.publisher.publish("TaskPaused", { container_id: id });
-    });
-  }
-
-  async resume(id: string): Promise<void> {
-    const task = this.get(id);
-    await task.inOrder(async () => {
-      const { resumeContainer } = await import("../../container/pause.ts");
-      await inWords("OCI runtime resume failed: ", () => resumeContainer(task.record.root, id));
-      task.paused = false;
-      this.publisher.publish("TaskResumed", { container_id: id });
-    });
-  }
-
-  async update(id: string, resources: Any | undefined): Promise<void> {
-    const task = this.get(id);
-    if (!resources?.value)
-      throw new RpcError(Code.invalidArgument, "the request has no resources: invalid argument");
-    const json = text(resources.value);
-    await task.inOrder(async () => {
-      const { problemsError, validateResources } = await import("../../bundle/validate.ts");
-      const { value, problems } = validateResources(json);
-      if (value === undefined) throw problemsError(problems, "the resources");
-      const { updateContainer } = await import("../../container/update.ts");
-      const warn = (message: string) => this.log.warn(message);
-      await inWords("OCI runtime update failed: ", () =>
-        updateContainer(task.record.root, id, value, { warn }),
-      );
-    });
-  }
-
-  /** Pids in the container's cgroups, with the exec ids of those that containerd started. */
-  async pids(id: string): Promise<{ pid: number; execId: string }[]> {
-    const task = this.get(id);
-    const { containerProcesses } = await import("../../container/processes.ts");
-    const execs = new Map([...task.execs.values()].map(({ pid, execId }) => [pid, execId]));
-    return containerProcesses(task.record.root, id).map((pid) => ({ pid, execId: execs.get(pid) ?? "" }));
-  }
-
-  /** What the container uses. */
-  async stats(id: string): Promise<Any> {
-    const task = this.get(id);
-    const { metricsOf } = await import("./metrics.ts");
-    const { readSummary } = await import("../../container/store.ts");
-    return metricsOf(readSummary(task.record.root, id).cgroupPaths);
-  }
-
   resize(id: string, execId: string, width: number, height: number): void {
     this.process(id, execId).streams?.resize(width, height);
   }
@@ -662,12 +409,6 @@ export class Tasks {
   closeInput(id: string, execId: string): void {
     this.process(id, execId).streams?.closeInput();
   }
-}
-
-class ExecProcess extends ShimProcess {
-  /** JSON of the OCI process. */
-  spec = "";
-  starting = false;
 }
 
 function statusOf(task: Task, process: ShimProcess): number {
@@ -679,20 +420,4 @@ function statusOf(task: Task, process: ShimProcess): number {
 
 function finished(): RpcError {
   return new RpcError(Code.notFound, "process already finished: not found");
-}
-
-/** containerd.runc.v1.Options; all defaults where there are none. */
-function runcOptions(any: Any | undefined): Options {
-  return decode(readOptions, any?.value && isOptions(any) ? any.value : new Uint8Array(0));
-}
-
-/** Puts containerd's words before those of the runtime. */
-async function inWords<T>(words: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
-    if (!(error instanceof BuncError)) throw error;
-    const code = error.fields.code === "not-found" ? Code.notFound : Code.unknown;
-    throw new RpcError(code, words + renderError(error));
-  }
 }

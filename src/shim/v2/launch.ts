@@ -1,0 +1,195 @@
+/** Starting what a task is made of: its container, a process in it, or the container from a checkpoint. */
+import { renderError } from "../../errors.ts";
+import { decode } from "../proto/codec.ts";
+import { type Any, type CreateTaskRequest, type Options, readOptions } from "../proto/task.gen.ts";
+import { Code, RpcError } from "../ttrpc/status.ts";
+import { isOptions } from "./bootstrap.ts";
+import { type Ended, type ExecProcess, ShimProcess } from "./process.ts";
+import { rootOf, type StreamNames, writeRecord } from "./record.ts";
+import { mountRootfs, unmountRootfs } from "./rootfs.ts";
+import { Streams } from "./streams.ts";
+import { type RestoreFrom, Task } from "./task.ts";
+import { now } from "./time.ts";
+import { inWords, type TaskContext } from "./words.ts";
+
+/**
+ * Mounts the rootfs, opens the streams and creates the container. Its end is kept back until `release`.
+ * @throws RpcError; nothing is left then
+ */
+export async function createTask(
+  context: TaskContext,
+  request: CreateTaskRequest,
+  onEnd: (process: ShimProcess, ended: Ended) => void,
+): Promise<Task> {
+  const { id, bundle, stdin, stdout, stderr, terminal } = request;
+  const options = runcOptions(request.options);
+  if (options.binary_name)
+    context.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
+  const root = rootOf(options.root, context.namespace);
+  const names: StreamNames = { stdin, stdout, stderr, terminal };
+  const record = { root, ...names };
+  const rootfs = `${bundle}/rootfs`;
+  const process = new ShimProcess("", names, onEnd);
+  const { createContainer } = await import("../../container/create.ts");
+  writeRecord(bundle, record);
+  await mountRootfs(request.rootfs, rootfs);
+  const task = new Task(id, bundle, rootfs, record, process);
+  try {
+    process.streams = await openStreams(context, id, names, options);
+    if (request.checkpoint) {
+      // As with containerd's shim there is a process only when it is started.
+      task.restore = { ...options, checkpoint: request.checkpoint };
+      return task;
+    }
+    const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
+      createContainer(
+        {
+          root,
+          id,
+          bundle,
+          pidFile: `${bundle}/init.pid`,
+          noPivot: options.no_pivot_root,
+          noNewKeyring: options.no_new_keyring,
+          preserveFds: 0,
+          systemdCgroup: options.systemd_cgroup,
+          stdio: process.streams!.stdio,
+          log: context.log,
+        },
+        process.streams!.consoleFd,
+      ),
+    );
+    process.hold();
+    process.adopt(context.loop, created.pid, created.pidfd);
+    await process.streams.handOver();
+  } catch (error) {
+    if (process.pid) await discard(context, root, id);
+    process.close();
+    if (request.rootfs.length > 0) unmount(context, rootfs);
+    throw error;
+  }
+  return task;
+}
+
+/** Restores a container from the checkpoint that its task was created with. */
+export async function restoreInit(context: TaskContext, task: Task, options: RestoreFrom): Promise<void> {
+  const { id, init, record, bundle } = task;
+  const { startRestore } = await import("../../container/restore.ts");
+  const streams = init.streams!;
+  await inWords("OCI runtime restore failed: ", async () => {
+    const { pid, pidfd } = await startRestore(
+      {
+        root: record.root,
+        id,
+        bundle,
+        pidFile: `${bundle}/init.pid`,
+        noPivot: options.no_pivot_root,
+        noNewKeyring: options.no_new_keyring,
+        preserveFds: 0,
+        systemdCgroup: options.systemd_cgroup,
+        stdio: streams.stdio,
+        log: context.log,
+        detach: true,
+        imagePath: options.criu_image_path || options.checkpoint,
+        workPath: options.criu_work_path || `${bundle}/work`,
+        tcpEstablished: true,
+        extUnixSk: true,
+        shellJob: false,
+        fileLocks: true,
+        autoDedup: false,
+        lazyPages: false,
+        manageCgroupsMode: "",
+      },
+      (master) => streams.takeMaster(master),
+    );
+    task.restore = undefined;
+    init.hold();
+    init.adopt(context.loop, pid, pidfd);
+    await streams.handOver();
+  });
+}
+
+/**
+ * Starts a process of exec. Its end is kept back until `release`.
+ * @throws RpcError; the process counts as ended then
+ */
+export async function startProcess(context: TaskContext, task: Task, process: ExecProcess): Promise<number> {
+  const { id, record } = task;
+  if (process.starting) {
+    throw new RpcError(
+      Code.failedPrecondition,
+      `process ${process.execId} is being started: failed precondition`,
+    );
+  }
+  process.starting = true;
+  const { startExec } = await import("../../container/exec.ts");
+  try {
+    const streams = await openStreams(context, id, process.names, { io_uid: 0, io_gid: 0 });
+    process.streams = streams;
+    const { consoleFd } = streams;
+    const started = await inWords("OCI runtime exec failed: exec failed: ", () =>
+      startExec(
+        {
+          root: record.root,
+          id,
+          process: { json: process.spec },
+          stdio: streams.stdio,
+          preserveFds: 0,
+          cgroups: [],
+          ignorePaused: false,
+          log: context.log,
+        },
+        consoleFd === undefined ? {} : { fd: consoleFd },
+      ),
+    );
+    process.hold();
+    process.adopt(context.loop, started.pid, started.pidfd);
+    await streams.handOver();
+    context.publisher.publish("TaskExecStarted", {
+      container_id: id,
+      exec_id: process.execId,
+      pid: started.pid,
+    });
+    return started.pid;
+  } catch (error) {
+    process.streams?.close();
+    process.streams = undefined;
+    // As one that has ended: containerd deletes it.
+    if (!process.pid) process.finish({ status: 255, at: now() });
+    throw error;
+  } finally {
+    process.starting = false;
+    process.release();
+  }
+}
+
+/** Unmounts a rootfs; that this fails is no reason to keep the task. */
+export function unmount(context: TaskContext, rootfs: string): void {
+  try {
+    unmountRootfs(rootfs);
+  } catch (error) {
+    context.log.warn(renderError(error));
+  }
+}
+
+function openStreams(
+  { loop, namespace }: TaskContext,
+  id: string,
+  names: StreamNames,
+  options: Pick<Options, "io_uid" | "io_gid">,
+): Promise<Streams> {
+  return Streams.open(names, { loop, namespace, id, uid: options.io_uid, gid: options.io_gid });
+}
+
+async function discard(context: TaskContext, root: string, id: string): Promise<void> {
+  const { deleteContainer } = await import("../../container/delete.ts");
+  try {
+    await deleteContainer(root, id, true, { warn: (message) => context.log.warn(message) });
+  } catch (error) {
+    context.log.warn(renderError(error));
+  }
+}
+
+/** containerd.runc.v1.Options; all defaults where there are none. */
+function runcOptions(any: Any | undefined): Options {
+  return decode(readOptions, any?.value && isOptions(any) ? any.value : new Uint8Array(0));
+}

@@ -1,6 +1,7 @@
 // What a shim survives, and what survives a shim: sleep, kill -9, a containerd that comes back, and much work.
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { abi } from "../../src/linux/abi.gen.ts";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe } from "../rig/runtime.ts";
 import { Connection, type Shim, shimOf } from "./rig.ts";
@@ -8,11 +9,11 @@ import { Connection, type Shim, shimOf } from "./rig.ts";
 const rig = useRig();
 const IDLE = { BUNC_SHIM_IDLE: "100" };
 
-/** Whether the process is bunc-init now: asleep. */
+/** Whether the process is bunc-init now and has come to its ppoll(2): asleep. Before that it still closes descriptors. */
 function asleep(pid: number): boolean {
-  return !existsSync(`/proc/${pid}/task`)
-    ? false
-    : readFileSync(`/proc/${pid}/maps`, "utf8").includes("memfd:bunc-init");
+  if (!existsSync(`/proc/${pid}/task`)) return false;
+  if (!readFileSync(`/proc/${pid}/maps`, "utf8").includes("memfd:bunc-init")) return false;
+  return readFileSync(`/proc/${pid}/syscall`, "utf8").startsWith(`${abi.SYS_ppoll} `);
 }
 
 async function untilAsleep(pid: number): Promise<void> {

@@ -209,6 +209,7 @@ __attribute__((used, section("bunc_abi"))) const struct entry table[] = {
 	OFF(bunc_hook, input)
 	OFF(bunc_hook, input_size)
 	OFF(bunc_hook, timeout_ms)
+	OFF(bunc_hook, stdio)
 	SIZE(bunc_mount)
 	OFF(bunc_mount, type)
 	OFF(bunc_mount, params)

@@ -169,6 +169,7 @@ struct bunc_hook {
 	uint64_t input;
 	uint64_t input_size;
 	int64_t timeout_ms; /* -1: none */
+	int32_t stdio[2];   /* descriptors for stdout and stderr; -1: what it says is kept for the error */
 };
 
 /* What init tells its parent. */

@@ -35,6 +35,13 @@ static void hook_child(void *arg)
 		sys1(__NR_exit_group, 127);
 }
 
+/* Whether a standard stream of the hook is a descriptor of the caller's, that stays open and is not looked
+ * into. */
+static int is_given(const struct bunc_hook *hook, int stream)
+{
+	return stream > 0 && hook->stdio[stream - 1] >= 0;
+}
+
 static long temp_file(const char *name)
 {
 	/* Above the standard descriptors, so that dup3 onto them cannot meet it. */
@@ -59,9 +66,11 @@ static void say_output(struct bunc_state *state, int fd, size_t room)
 		bunc_say(state, buffer, (size_t)n);
 }
 
-static long wait_hook(struct bunc_state *state, int pidfd, int64_t timeout_ms, const int *stdio)
+static long wait_hook(struct bunc_state *state, int pidfd, const struct hook_child *child)
 {
 	struct pollfd poll = {.fd = pidfd, .events = POLLIN};
+	const struct bunc_hook *hook = child->hook;
+	int64_t timeout_ms = hook->timeout_ms;
 	struct timespec {
 		int64_t sec, nsec;
 	} left = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
@@ -88,9 +97,11 @@ static long wait_hook(struct bunc_state *state, int pidfd, int64_t timeout_ms, c
 	char head[2] = {info.si_code == CLD_EXITED ? 'e' : 's', (char)info.si_status};
 	state->text_size = 0;
 	bunc_say(state, head, sizeof(head));
-	say_output(state, stdio[1], 300);
+	if (!is_given(hook, 1))
+		say_output(state, child->stdio[1], 300);
 	bunc_say(state, "", 1);
-	say_output(state, stdio[2], 400);
+	if (!is_given(hook, 2))
+		say_output(state, child->stdio[2], 400);
 	return -BUNC_EHOOK;
 }
 
@@ -101,7 +112,7 @@ long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook)
 	int pidfd = -1;
 	long r = 0;
 	for (int i = 0; i < 3 && r >= 0; i++) {
-		r = temp_file(name);
+		r = is_given(hook, i) ? hook->stdio[i - 1] : temp_file(name);
 		child.stdio[i] = (int)r;
 	}
 	if (r >= 0)
@@ -122,7 +133,7 @@ long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook)
 		sys4(__NR_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
 	}
 	if (r >= 0) {
-		r = wait_hook(state, pidfd, hook->timeout_ms, child.stdio);
+		r = wait_hook(state, pidfd, &child);
 		if (child.error < 0) {
 			r = child.error;
 			state->text_size = 0;
@@ -131,7 +142,7 @@ long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook)
 	if (pidfd >= 0)
 		sys1(__NR_close, pidfd);
 	for (int i = 0; i < 3; i++)
-		if (child.stdio[i] >= 0)
+		if (child.stdio[i] >= 0 && !is_given(hook, i))
 			sys1(__NR_close, child.stdio[i]);
 	return r < 0 ? r : 0;
 }

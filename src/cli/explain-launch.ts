@@ -6,7 +6,7 @@ import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
 import { readLayout } from "../cgroup/layout.ts";
 import type { RdtGroup } from "../cgroup/resctrl.ts";
 import { callersNofile } from "../container/host-facts.ts";
-import { annotationNotes, refuseUnknownCalls } from "../launch/annotations.ts";
+import { annotationNotes, hookFiles, refuseUnknownCalls } from "../launch/annotations.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, Stage } from "../launch/context.ts";
 import type { LaunchProgram, SidePart } from "../launch/explain.ts";
@@ -76,7 +76,7 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
     parts,
     before,
     intoCgroup: group.bearsInit,
-    notes: notes.concat(annotationNotes(spec)),
+    notes: notes.concat(annotationNotes(spec, bundle)),
   };
 }
 
@@ -150,6 +150,7 @@ async function settingsFor(
     nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
     innerPid: 1,
     hookEnv: HOOK_ENV,
+    hookFiles: hookFiles(spec, bundle),
     ...(spec.linux?.netDevices ? { netDevices: new NetDeviceProgram(wantedNetDevices(spec)) } : {}),
   };
 }

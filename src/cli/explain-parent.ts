@@ -105,6 +105,14 @@ export function openings(fds: readonly InheritedFd[], { stateDir, pid }: Place):
           },
         );
         break;
+      case "hook-file":
+        part.at("hooks", from.file.path);
+        part.op(
+          abi.SYS_openat,
+          [abi.AT_FDCWD, from.file.file, abi.O_WRONLY | abi.O_CREAT | abi.O_APPEND | abi.O_CLOEXEC, 0o600],
+          { slot: known(name) },
+        );
+        break;
       case "state-dir":
         part.at("state");
         part.op(abi.SYS_open_tree, [abi.AT_FDCWD, stateDir, abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC], {

@@ -263,10 +263,11 @@ function removeRdtGroup(path: string): void {
 async function runPoststop(summary: Summary, warn: (message: string) => void): Promise<void> {
   if (summary.poststop.length === 0) return;
   const { hookStateJson } = await import("./hook-state.ts");
-  const { fromLibcontainer, runHooks } = await import("./hooks.ts");
+  const { fromLibcontainer, hookFiles, runHooks } = await import("./hooks.ts");
   const { id, bundle, annotations } = summary;
   const state = hookStateJson({ id, status: "stopped", bundle, annotations });
   await runHooks("poststop", summary.poststop.map(fromLibcontainer), state, {
     failed: (error) => warn(renderError(error)),
+    files: hookFiles(summary, bundle),
   });
 }

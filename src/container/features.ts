@@ -51,6 +51,6 @@ export function runtimeFeatures(): object {
       "io.github.seccomp.libseccomp.version": libseccompVersion,
       "org.opencontainers.runc.checkpoint.enabled": "true",
     },
-    potentiallyUnsafeConfigAnnotations: ["bundle", "org.systemd.property.", "org.criu.config"],
+    potentiallyUnsafeConfigAnnotations: ["bundle", "org.systemd.property.", "org.criu.config", "run.oci."],
   };
 }

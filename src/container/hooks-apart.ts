@@ -7,10 +7,11 @@ import { Init } from "./init-channel.ts";
 
 /**
  * Executes a part in a process of its own, and waits until that is over.
+ * @param firstFd number of the first descriptor there, its socket; `fds` follow
  * @throws BuncError of the operation that failed
  */
-export async function runPartApart(part: Part): Promise<void> {
-  const init = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0 });
+export async function runPartApart(part: Part, firstFd = 3, fds: readonly number[] = []): Promise<void> {
+  const init = Init.spawn({ flags: 0, firstFd, fds, preserve: firstFd - 3 });
   try {
     init.send(part);
     await init.told();

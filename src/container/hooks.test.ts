@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BuncError } from "../errors.ts";
@@ -167,6 +168,65 @@ describe("runHooks", () => {
     );
     expect(error.message.length).toBeLessThan(1000);
     expect(error.message).toEndWith("stderr: the reason");
+  });
+
+  test("appends what they write to the files; the error of one that fails says where it is", () => {
+    const out = join(scratch, "hooks.out");
+    writeFileSync(out, "before\n");
+    const file = (stream: "stdout" | "stderr", path = join(scratch, `hooks.${stream.slice(3)}`)) => ({
+      stream,
+      file: path,
+      path: `annotations["${stream}"]`,
+    });
+    const fds = readdirSync("/proc/self/fd").length;
+    const hooks = ["echo a; echo b >&2", "echo c; ls /proc/self/fd >&3"].map((text) => script(text));
+    runHooks("prestart", hooks, STATE, { files: [file("stdout")] });
+    expect(readFileSync(out, "utf8")).toBe("before\na\nc\n");
+    // 0, 1, 2, the script's own 3, and that of `ls` for the directory.
+    expect(hooks[1]!.said().trim().split("\n")).toHaveLength(5);
+    const failing = script("echo d; echo e >&2; exit 3");
+    const both = [file("stdout"), file("stderr")];
+    const error = failure(() => runHooks("prestart", [failing], STATE, { files: both }));
+    expect(error.message).toBe("error running prestart hook #0: exit status 3, stdout: , stderr: ");
+    expect(error.fields.hint).toBe(`its stdout is in ${out}, its stderr is in ${join(scratch, "hooks.err")}`);
+    expect(readFileSync(join(scratch, "hooks.err"), "utf8")).toBe("e\n");
+    const only = failure(() => runHooks("prestart", [failing], STATE, { files: [file("stderr")] }));
+    expect(only.message).toEndWith("exit status 3, stdout: d, stderr: ");
+    // The same file for both.
+    runHooks("prestart", [script("echo f; echo g >&2")], STATE, {
+      files: [file("stdout"), file("stderr", out)],
+    });
+    expect(readFileSync(out, "utf8")).toBe("before\na\nc\nd\nf\ng\n");
+    expect(readdirSync("/proc/self/fd").length).toBe(fds);
+  });
+
+  test("a file that cannot be opened is an error; where each is told, the hooks run all the same", () => {
+    execFileSync("mkfifo", [join(scratch, "fifo")]);
+    const cases: [string, string][] = [
+      [join(scratch, "no/such/file"), "no such file or directory"],
+      ["", "no such file or directory"],
+      [scratch, "is a directory"],
+      [join(scratch, "fifo"), "no such device or address"],
+      [`/${"x".repeat(300)}`, "file name too long"],
+      ["/dev/null/x", "not a directory"],
+    ];
+    const fds = readdirSync("/proc/self/fd").length;
+    for (const [file, words] of cases) {
+      const files = [
+        { stream: "stdout" as const, file: join(scratch, "fine"), path: "a" },
+        { stream: "stderr" as const, file, path: "b" },
+      ];
+      const hook = script("echo ran >&3");
+      const error = failure(() => runHooks("poststop", [hook], STATE, { files }));
+      expect(error.message).toStartWith(`cannot open the file for the stderr of hooks: open`);
+      expect(error.message).toEndWith(words);
+      expect(error.fields.path).toBe("b");
+      expect(hook.said()).toBe("");
+      const said: string[] = [];
+      runHooks("poststop", [hook], STATE, { files, failed: ({ message }) => said.push(message) });
+      expect([said, hook.said()]).toEqual([[error.message], "ran\n"]);
+    }
+    expect(readdirSync("/proc/self/fd").length).toBe(fds);
   });
 
   test("counts its operations on in a program it is part of", () => {

@@ -1,9 +1,11 @@
 /** Rarely needed parts of a launch, loaded only for bundles and callers that ask for them. */
 import { BuncError } from "../errors.ts";
+import { type HookFile, hasHooks } from "../launch/annotations.ts";
 import type { LaunchSettings } from "../launch/context.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
 import type { Spec } from "../oci/config.ts";
+import type { HookOutput } from "./hooks.ts";
 import type { LaunchOptions } from "./types.ts";
 
 /** What they come to. */
@@ -15,6 +17,9 @@ export interface Extras {
   /** $NOTIFY_SOCKET of the caller, "" for none. */
   notifySocket: string;
   hookEnv: string[];
+  /** The files that take what the hooks write, and, until the launch is over, their descriptors. */
+  hookFiles: readonly HookFile[];
+  hookOutput?: HookOutput;
   /** The systemd driver, when that is to make the cgroups. */
   systemd?: typeof import("../cgroup/systemd.ts");
   /** The group of linux.intelRdt. */
@@ -26,7 +31,14 @@ export interface Extras {
 /** Loads what the bundle and the caller's environment ask for, and adds it to the spec. */
 export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: string): Promise<Extras> {
   const env = process.env;
-  const extras: Extras = { seccomp: undefined, preserve: 0, listenFds: 0, notifySocket: "", hookEnv: [] };
+  const extras: Extras = {
+    seccomp: undefined,
+    preserve: 0,
+    listenFds: 0,
+    notifySocket: "",
+    hookEnv: [],
+    hookFiles: [],
+  };
   if (options.preserveFds > 0 || env.LISTEN_FDS) {
     const passed = (await import("./preserve.ts")).passedFds(options.preserveFds);
     extras.preserve = passed.count;
@@ -45,9 +57,13 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
   const profile = spec.linux?.seccomp;
   if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options, spec);
   if (spec.hooks) {
-    extras.hookEnv = (await import("./hooks.ts")).hookEnvironment();
+    const { hookEnvironment, hookFiles, openHookFiles } = await import("./hooks.ts");
+    extras.hookEnv = hookEnvironment();
     // Hooks run in the bundle, as with runc.
     sys(abi.SYS_chdir, options.bundle);
+    if (hasHooks(spec)) extras.hookFiles = hookFiles(spec, options.bundle);
+    // Before anything is made, and for hooks of other commands too, as crun does.
+    extras.hookOutput = openHookFiles(extras.hookFiles);
   }
   if (spec.linux?.netDevices) {
     const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");

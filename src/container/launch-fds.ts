@@ -8,6 +8,7 @@ import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { connectUnix } from "../linux/socket.ts";
 import type { LinuxNamespaceType, Spec } from "../oci/config.ts";
+import type { HookOutput } from "./hooks.ts";
 import { openDirectory } from "./store.ts";
 import type { TreeOpener } from "./trees.ts";
 import type { LaunchOptions } from "./types.ts";
@@ -29,6 +30,8 @@ export interface FdSources {
   euid: number;
   /** A pidfd of the init of the container that is joined; stays the caller's. */
   containerInit?: number;
+  /** The files that take what hooks write; they stay the caller's. */
+  hookOutput?: HookOutput | undefined;
 }
 
 /**
@@ -46,6 +49,10 @@ export async function openInheritedFds(
     for (const { from } of wanted.slice(1)) {
       if (from.kind === "console-socket" && sources.consoleFd !== undefined) {
         opened.fds.push(sources.consoleFd);
+        continue;
+      }
+      if (from.kind === "hook-file") {
+        opened.fds.push(sources.hookOutput!.fds[from.file.stream === "stdout" ? 0 : 1]);
         continue;
       }
       if (from.kind === "container-init") {
@@ -72,7 +79,7 @@ export async function openInheritedFds(
 }
 
 function openFd(
-  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" | "container-init" }>,
+  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" | "container-init" | "hook-file" }>,
   { options, stateDir }: FdSources,
 ): number {
   // Relative sockets are relative to the bundle, as in runc.

@@ -109,6 +109,7 @@ export class Launcher {
         : callersNofile(),
       innerPid: 1,
       hookEnv: extras.hookEnv,
+      hookFiles: extras.hookFiles,
       enterCgroup: undefined,
       netDevices: extras.netDevices,
     };
@@ -122,6 +123,8 @@ export class Launcher {
     } catch (error) {
       await this.undo();
       throw startError(error, !this.mode.detach);
+    } finally {
+      this.extras.hookOutput?.close();
     }
   }
 
@@ -280,7 +283,14 @@ export class Launcher {
 
   private sources(): FdSources {
     const { spec, options, euid, dir, mode } = this;
-    return { spec, options, stateDir: dir.path, consoleFd: mode.consoleFd, euid };
+    return {
+      spec,
+      options,
+      stateDir: dir.path,
+      consoleFd: mode.consoleFd,
+      euid,
+      hookOutput: this.extras.hookOutput,
+    };
   }
 
   private async giveIds(): Promise<void> {
@@ -295,8 +305,9 @@ export class Launcher {
     const { runHooks } = await import("./hooks.ts");
     const { prestart, createRuntime } = this.spec.hooks ?? {};
     const state = this.hookState("creating");
-    await runHooks("prestart", prestart ?? [], state);
-    await runHooks("createRuntime", createRuntime ?? [], state);
+    const files = this.extras.hookFiles;
+    await runHooks("prestart", prestart ?? [], state, { files });
+    await runHooks("createRuntime", createRuntime ?? [], state, { files });
   }
 
   /** The state of this container, as hooks read it. */
@@ -448,6 +459,7 @@ export class Launcher {
     const { runHooks } = await import("./hooks.ts");
     await runHooks("poststop", poststop, this.hookState("stopped"), {
       failed: (error) => log.warn(renderError(error)),
+      files: this.extras.hookFiles,
     });
   }
 }

@@ -19,7 +19,7 @@ import { buildState } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { LEAST_CRIU, warnUnlessRoot } from "./checkpoint.ts";
 import { hookStateJson } from "./hook-state.ts";
-import { hookEnvironment, runHooks } from "./hooks.ts";
+import { hookEnvironment, hookFiles, runHooks } from "./hooks.ts";
 import { callersNofile, descriptorName } from "./host-facts.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
 import { checkTerminal } from "./launcher.ts";
@@ -271,8 +271,9 @@ export class Restore {
     if (namespaces.some(({ type, path }) => type === "network" && !path)) await bringLoopbackUp(pid);
     const { prestart = [], createRuntime = [] } = this.spec.hooks ?? {};
     const state = this.hookState("creating", pid);
-    await runHooks("prestart", prestart, state);
-    await runHooks("createRuntime", createRuntime, state);
+    const files = hookFiles(this.spec, this.options.bundle);
+    await runHooks("prestart", prestart, state, { files });
+    await runHooks("createRuntime", createRuntime, state, { files });
   }
 
   private hookState(status: string, pid: number): string {
@@ -324,6 +325,7 @@ export class Restore {
     const poststop = this.spec.hooks?.poststop ?? [];
     await runHooks("poststop", poststop, this.hookState("stopped", 0), {
       failed: (error) => log.warn(renderError(error)),
+      files: hookFiles(this.spec, this.options.bundle),
     });
     try {
       removeStateDir(this.dir);

@@ -119,5 +119,5 @@ async function runPoststart(launcher: Launcher): Promise<void> {
   if (!hooks?.length) return;
   tracer?.step("run the hooks", "hooks.poststart");
   const { runHooks } = await import("./hooks.ts");
-  await runHooks("poststart", hooks, launcher.hookState("running"));
+  await runHooks("poststart", hooks, launcher.hookState("running"), { files: launcher.extras.hookFiles });
 }

@@ -200,7 +200,7 @@ export async function startFailure(event: Uint8Array, ops: readonly StartOp[]): 
   const op = ops.find((candidate) => candidate.index === index);
   if (op?.hook) {
     const { hookFailure } = await import("../launch/hook-failure.ts");
-    return hookFailure(op.path, op.hook, errno, text);
+    return hookFailure(op.path, op.hook, errno, text, op.hint);
   }
   return opFailure(
     asOp(op ?? { ...UNKNOWN, about: `container init failed at operation ${index}` }),
@@ -232,11 +232,13 @@ export async function runPoststart(summary: Summary, cgroups: CgroupOps = live):
   if (summary.poststart.length === 0) return;
   tracer?.step("run the hooks", "hooks.poststart");
   const { hookStateJson } = await import("./hook-state.ts");
-  const { fromLibcontainer, runHooks } = await import("./hooks.ts");
+  const { fromLibcontainer, hookFiles, runHooks } = await import("./hooks.ts");
   const { id, pid, bundle, annotations } = summary;
   try {
     const state = hookStateJson({ id, status: "running", pid, bundle, annotations });
-    await runHooks("poststart", summary.poststart.map(fromLibcontainer), state);
+    await runHooks("poststart", summary.poststart.map(fromLibcontainer), state, {
+      files: hookFiles(summary, bundle),
+    });
   } catch (error) {
     await stop(summary, cgroups);
     throw error;

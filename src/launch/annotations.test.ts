@@ -1,7 +1,14 @@
 /** crun's annotations: what they change of a launch program, and what is no such annotation. */
 import { describe, expect, test } from "bun:test";
 import { BuncError } from "../errors.ts";
-import { annotationNotes, keepsGroups, mountContextType, refuseUnknownCalls } from "./annotations.ts";
+import {
+  annotationNotes,
+  hasHooks,
+  hookFiles,
+  keepsGroups,
+  mountContextType,
+  refuseUnknownCalls,
+} from "./annotations.ts";
 
 const annotated = (name: string, value: string) => ({ annotations: { [`run.oci.${name}`]: value } });
 
@@ -23,10 +30,38 @@ test("keep_original_groups is any value but 0", () => {
   expect(keepsGroups(annotated("keep_original_groups", "1"))).toBe(true);
   expect(keepsGroups(annotated("keep_original_groups", ""))).toBe(true);
   expect(keepsGroups(annotated("keep_original_group", "1"))).toBe(false);
-  expect(annotationNotes(annotated("handler", "krun"))).toEqual([]);
-  expect(annotationNotes(annotated("keep_original_groups", "1"))).toEqual([
+  expect(annotationNotes(annotated("handler", "krun"), "/b")).toEqual([]);
+  expect(annotationNotes(annotated("keep_original_groups", "1"), "/b")).toEqual([
     'annotations["run.oci.keep_original_groups"]: no setgroups, the program keeps the groups of the caller',
   ]);
+});
+
+describe("hooks.stdout and hooks.stderr", () => {
+  const spec = { annotations: { "run.oci.hooks.stderr": "logs/err", "run.oci.hooks.stdout": "/var/out" } };
+  test("name files; a relative one is relative to the bundle", () => {
+    expect(hookFiles(spec, "/b")).toEqual([
+      { stream: "stdout", file: "/var/out", path: 'annotations["run.oci.hooks.stdout"]' },
+      { stream: "stderr", file: "/b/logs/err", path: 'annotations["run.oci.hooks.stderr"]' },
+    ]);
+    expect(hookFiles(annotated("hooks.stdout", "../up"), "/b")[0]!.file).toBe("/b/../up");
+    expect(hookFiles(annotated("hooks.stdout", ""), "/b")[0]!.file).toBe("");
+    expect(hookFiles(annotated("hooks.stdin", "/x"), "/b")).toEqual([]);
+    expect(hookFiles({}, "/b")).toEqual([]);
+  });
+  test("are told by explain where there are hooks", () => {
+    const hooks = { poststop: [{ path: "/h" }] };
+    expect([hasHooks({}), hasHooks({ hooks: {} }), hasHooks({ hooks: { prestart: [] } })]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    expect(hasHooks({ hooks })).toBe(true);
+    expect(annotationNotes(spec, "/b")).toEqual([]);
+    expect(annotationNotes({ ...spec, hooks }, "/b")).toEqual([
+      'annotations["run.oci.hooks.stdout"]: what hooks write to stdout is appended to /var/out',
+      'annotations["run.oci.hooks.stderr"]: what hooks write to stderr is appended to /b/logs/err',
+    ]);
+  });
 });
 
 describe("mount_context_type", () => {

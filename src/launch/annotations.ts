@@ -9,6 +9,8 @@ type Annotated = Pick<Spec, "annotations">;
 
 const GROUPS = "run.oci.keep_original_groups";
 const CONTEXT_TYPE = "run.oci.mount_context_type";
+const HOOKS_STDOUT = "run.oci.hooks.stdout";
+const HOOKS_STDERR = "run.oci.hooks.stderr";
 const UNKNOWN_CALLS = "run.oci.seccomp_fail_unknown_syscall";
 
 const CONTEXT_TYPES = ["context", "fscontext", "defcontext", "rootcontext"];
@@ -51,10 +53,50 @@ export function refuseUnknownCalls({ annotations }: Annotated, unknown: string |
   });
 }
 
-/** What `explain` says of annotations whose effect is that something is not there. */
-export function annotationNotes(spec: Annotated): string[] {
-  if (!keepsGroups(spec)) return [];
-  return [`${annotationPath(GROUPS)}: no setgroups, the program keeps the groups of the caller`];
+/** A file that what hooks write to one of their streams is appended to. */
+export interface HookFile {
+  stream: "stdout" | "stderr";
+  /** Absolute, or empty as it was given. */
+  file: string;
+  /** The annotation that names it. */
+  path: string;
+}
+
+/**
+ * The files that what hooks write is appended to, where the annotations name any.
+ * @param bundle relative paths are relative to it
+ */
+export function hookFiles({ annotations }: Annotated, bundle: string): HookFile[] {
+  if (!annotations) return [];
+  const files: HookFile[] = [];
+  for (const [stream, name] of HOOK_STREAMS) {
+    const given = annotations[name];
+    if (given === undefined) continue;
+    const file = given === "" || given.startsWith("/") ? given : `${bundle}/${given}`;
+    files.push({ stream, file, path: annotationPath(name) });
+  }
+  return files;
+}
+
+const HOOK_STREAMS = [
+  ["stdout", HOOKS_STDOUT],
+  ["stderr", HOOKS_STDERR],
+] as const;
+
+/** What `explain` says of annotations whose effect the operations do not show. */
+export function annotationNotes(spec: Annotated & Pick<Spec, "hooks">, bundle: string): string[] {
+  const notes = (hasHooks(spec) ? hookFiles(spec, bundle) : []).map(
+    ({ stream, file, path }) => `${path}: what hooks write to ${stream} is appended to ${file}`,
+  );
+  if (keepsGroups(spec))
+    notes.push(`${annotationPath(GROUPS)}: no setgroups, the program keeps the groups of the caller`);
+  return notes;
+}
+
+/** Whether a bundle has hooks of any kind. */
+export function hasHooks({ hooks }: Pick<Spec, "hooks">): boolean {
+  for (const kind in hooks) if (hooks[kind as keyof typeof hooks]?.length) return true;
+  return false;
 }
 
 function isSet(value: string | undefined): boolean {

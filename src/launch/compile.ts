@@ -15,7 +15,7 @@ import {
 } from "./context.ts";
 import { compileDevices, compileNullStreams } from "./devices.ts";
 import { compileProgram, PIDFD_FD, STATE_DIR_FD } from "./finish.ts";
-import { compileHooks } from "./hooks.ts";
+import { compileHooks, planHookFiles } from "./hooks.ts";
 import type { Execve } from "./lookup.ts";
 import { planTrees } from "./mount-sources.ts";
 import { compileMounts, compileReadonlyMounts } from "./mounts.ts";
@@ -55,6 +55,7 @@ export class Launch {
     this.context = c;
     if (settings.waitForStart) c.inherit({ name: STATE_DIR_FD, from: { kind: "state-dir" } });
     if (settings.pidfdSocket) c.inherit({ name: PIDFD_FD, from: { kind: "pidfd-socket" } });
+    planHookFiles(c);
     planTerminal(c);
     const birth = planBirth(c);
     planTrees(c);

@@ -6,6 +6,7 @@
 import type { Layout } from "../cgroup/layout.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespace, LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
+import type { HookFile } from "./annotations.ts";
 import type { NetDeviceProgram } from "./net-devices.ts";
 import { Part, type Slot, Slots } from "./program.ts";
 
@@ -52,6 +53,8 @@ export interface LaunchSettings {
   innerPid: number;
   /** The environment of hooks that name none of their own. */
   hookEnv: readonly string[];
+  /** The files that take what the hooks write. */
+  hookFiles?: readonly HookFile[];
 }
 
 /** A descriptor of the parent that init inherits. */
@@ -64,6 +67,7 @@ export interface InheritedFd {
     | { kind: "state-dir" }
     | { kind: "console-socket" }
     | { kind: "pidfd-socket" }
+    | { kind: "hook-file"; file: HookFile }
     | { kind: "namespace"; namespace: LinuxNamespace; path: string }
     | { kind: "mapping"; mount: number }
     | { kind: "tree"; source: string; recursive: boolean; mount: number };

@@ -151,6 +151,8 @@ const STRUCTS: Readonly<Record<string, (struct: Struct, names: Names) => Fields>
     ["envp", dataText(pointerAt(s, bunc_hook_.envp) ?? "", names)],
     ["input", dataText(pointerAt(s, bunc_hook_.input) ?? "", names)],
     ["timeout_ms", String(BigInt.asIntN(64, u64(s, bunc_hook_.timeout_ms)))],
+    ["stdout", names.fd(s.view.getInt32(bunc_hook_.stdio, true))],
+    ["stderr", names.fd(s.view.getInt32(bunc_hook_.stdio + 4, true))],
   ],
 };
 

@@ -123,7 +123,11 @@ function hook(op: Op, names: Names): string {
   const timeout = given.view.getBigInt64(at.timeout_ms, true);
   const limit = timeout < 0n ? "no timeout" : `timeout ${Number(timeout) / 1000} s`;
   const size = given.view.getBigUint64(at.input_size, true);
-  return `run hook ${show(at.path)}, argv ${show(at.argv)}, envp ${show(at.envp)}, ${size} bytes of state on stdin, ${limit}`;
+  const outputs = ["stdout", "stderr"].map((stream, i) => {
+    const fd = given.view.getInt32(at.stdio + i * 4, true);
+    return fd < 0 ? "" : `, ${stream} to ${names.fd(fd)}`;
+  });
+  return `run hook ${show(at.path)}, argv ${show(at.argv)}, envp ${show(at.envp)}, ${size} bytes of state on stdin${outputs.join("")}, ${limit}`;
 }
 
 /** The strings of a list in which each is ended by NUL and the last by two. */

@@ -177,6 +177,8 @@ function origin({ from }: InheritedFd): string {
       return "the socket that gets the terminal";
     case "pidfd-socket":
       return "the socket that gets a pidfd of init";
+    case "hook-file":
+      return `the file that takes the ${from.file.stream} of hooks`;
     case "namespace":
       return `${from.namespace.type} namespace ${quote(from.namespace.path ?? "")} (${from.path})`;
     case "tree":

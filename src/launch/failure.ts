@@ -16,7 +16,14 @@ export function opFailure(op: Op, errno: number, text: string | Uint8Array = "",
   if (op.call === abi.BUNC_OP_HOOK) {
     const { hookFailure, hookOfOp }: typeof import("./hook-failure.ts") = require("./hook-failure.ts");
     const hook = hookOfOp(op);
-    if (hook) return hookFailure(op.path, hook, errno, typeof text === "string" ? new Uint8Array() : text);
+    if (hook)
+      return hookFailure(
+        op.path,
+        hook,
+        errno,
+        typeof text === "string" ? new Uint8Array() : text,
+        op.options.hint,
+      );
   }
   if (op.call === abi.BUNC_OP_LOOKPATH) return lookFailure(op, errno);
   const number = op.call < abi.BUNC_OP_FIRST ? op.call : step & 0xffff;

@@ -29,9 +29,16 @@ export function hookOfOp(op: Op): HookFacts | undefined {
  * @param place where it is in config.json: "hooks.createRuntime[0]"
  * @param errno BUNC_EHOOK when it ran and did not end with 0
  * @param said with BUNC_EHOOK what BUNC_OP_HOOK tells (c/hook.c)
+ * @param hint where its output is, if not in `said`
  */
-export function hookFailure(place: string, hook: HookFacts, errno: number, said: Uint8Array): BuncError {
-  const fields = { code: "hook", phase: "hooks", path: place } as const;
+export function hookFailure(
+  place: string,
+  hook: HookFacts,
+  errno: number,
+  said: Uint8Array,
+  hint?: string,
+): BuncError {
+  const fields = { code: "hook", phase: "hooks", path: place, ...(hint ? { hint } : {}) } as const;
   const parts = /^hooks\.(\w+)\[(\d+)\]$/.exec(place);
   const where = `error running ${parts?.[1] ?? ""} hook #${parts?.[2] ?? "?"}: `;
   if (errno === abi.BUNC_EHOOK) return new BuncError(where + endOf(said), fields);

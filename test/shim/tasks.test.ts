@@ -1,8 +1,9 @@
 // The Task service on real containers: what containerd asks, in its order, and what it is told.
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { decode } from "../../src/shim/proto/codec.ts";
+import { hookKinds } from "../rig/config.ts";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe, host } from "../rig/runtime.ts";
 import { CallError, shimOf } from "./rig.ts";
@@ -21,6 +22,40 @@ async function refusal(call: Promise<unknown>): Promise<[number, string]> {
   }
   throw new Error("it was not refused");
 }
+
+buncDescribe("hooks", () => {
+  test("of all kinds run, and the files of run.oci.hooks take what they write", async () => {
+    const log = join(rig.directory(), "hooks");
+    const shim = await shimOf(rig, ["true"], {}, ({ config }) => {
+      config.hooks = Object.fromEntries(
+        hookKinds.map((kind) => [
+          kind,
+          [{ path: "/bin/busybox", args: ["sh", "-c", `echo ${kind}; echo ${kind} >&2`] }],
+        ]),
+      );
+      config.annotations = { "run.oci.hooks.stdout": log, "run.oci.hooks.stderr": `${log}.err` };
+    });
+    await shim.create();
+    expect(readFileSync(log, "utf8")).toBe("prestart\ncreateRuntime\ncreateContainer\n");
+    await shim.begin();
+    await shim.wait();
+    await shim.delete();
+    for (const file of [log, `${log}.err`])
+      expect(readFileSync(file, "utf8").trim().split("\n").sort()).toEqual([...hookKinds].sort());
+    const fds = `/proc/${await shim.pid()}/fd`;
+    const held = readdirSync(fds).map((fd) => readlinkSync(join(fds, fd)));
+    expect(held.filter((path) => path.startsWith(log))).toEqual([]);
+  });
+  test("whose file cannot be opened refuse the task", async () => {
+    const shim = await shimOf(rig, ["true"], {}, ({ config }) => {
+      config.hooks = { poststart: [{ path: "/bin/true" }] };
+      config.annotations = { "run.oci.hooks.stdout": "/no/such/file" };
+    });
+    const [, message] = await refusal(shim.create());
+    expect(message).toContain("open /no/such/file: no such file or directory");
+    expect(rig.states()).toEqual([]);
+  });
+});
 
 buncDescribe("a task", () => {
   test("from create to shutdown: answers, events, files, and nothing left", async () => {

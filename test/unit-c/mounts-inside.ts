@@ -91,7 +91,7 @@ describe("a file system", () => {
     const flags = abi.BUNC_MOUNT_GUARD_PROC;
     for (const path of ["/link", "/sys", "/proc/sys", "/proc/sys/kernel/../net"]) {
       expect([path, mount(path, { type: "tmpfs", flags })]).toEqual([path, "EPERM in fstatfs"]);
-      expect([path, mount(path, { source: "/tmp", flags })]).toEqual([path, "EPERM in fstatfs"]);
+      expect([path, mount(path, { source: "/etc", flags })]).toEqual([path, "EPERM in fstatfs"]);
     }
     expect(mount("/proc/self/cwd/x", { type: "tmpfs", flags })).toStartWith("ELOOP");
     expect(mount("/elsewhere", { type: "tmpfs", flags })).toBe("");

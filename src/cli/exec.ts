@@ -1,5 +1,6 @@
 /** `exec`: run another process in a container. Its own failures end with 255, as with runc. */
-import { type ExecOptions, execContainer } from "../container/exec.ts";
+import type { ExecOptions } from "../container/exec.ts";
+import { execContainer } from "../container/exec-command.ts";
 import type { ExecChanges } from "../container/exec-process.ts";
 import { BuncError } from "../errors.ts";
 import { absolutePath } from "./go.ts";

@@ -37,7 +37,8 @@ export interface ConfigInput {
   joinedIds?: { uid: readonly LinuxIDMapping[]; gid: readonly LinuxIDMapping[] };
 }
 
-const NAMESPACES: Readonly<Record<LinuxNamespaceType, string>> = {
+/** What libcontainer calls the types of namespaces. */
+export const NAMESPACE_NAMES: Readonly<Record<LinuxNamespaceType, string>> = {
   pid: "NEWPID",
   network: "NEWNET",
   mount: "NEWNS",
@@ -100,7 +101,7 @@ function buildNamespaces(given: readonly LinuxNamespace[]): Namespace[] {
   const built: Namespace[] = [];
   for (let i = 0; i < given.length; i++) {
     const { type, path } = given[i]!;
-    built.push(path ? { type: NAMESPACES[type], path } : { type: NAMESPACES[type] });
+    built.push(path ? { type: NAMESPACE_NAMES[type], path } : { type: NAMESPACE_NAMES[type] });
   }
   return built;
 }

@@ -8,62 +8,42 @@ import type {
 } from "../oci/config.ts";
 import type { LibcontainerSeccomp } from "./libcontainer.ts";
 
-/** libcontainer/configs Action. */
-function actionOf(action: LinuxSeccompAction): number {
-  switch (action) {
-    case "SCMP_ACT_KILL":
-      return 1;
-    case "SCMP_ACT_ERRNO":
-      return 2;
-    case "SCMP_ACT_TRAP":
-      return 3;
-    case "SCMP_ACT_ALLOW":
-      return 4;
-    case "SCMP_ACT_TRACE":
-      return 5;
-    case "SCMP_ACT_LOG":
-      return 6;
-    case "SCMP_ACT_NOTIFY":
-      return 7;
-    case "SCMP_ACT_KILL_THREAD":
-      return 8;
-    case "SCMP_ACT_KILL_PROCESS":
-      return 9;
-  }
-}
+/** libcontainer/configs Action: the place in the list is the number. */
+export const ACTIONS: readonly (LinuxSeccompAction | undefined)[] = [
+  undefined,
+  "SCMP_ACT_KILL",
+  "SCMP_ACT_ERRNO",
+  "SCMP_ACT_TRAP",
+  "SCMP_ACT_ALLOW",
+  "SCMP_ACT_TRACE",
+  "SCMP_ACT_LOG",
+  "SCMP_ACT_NOTIFY",
+  "SCMP_ACT_KILL_THREAD",
+  "SCMP_ACT_KILL_PROCESS",
+];
 
 /** libcontainer/configs Operator. */
-function operatorOf(operator: LinuxSeccompOperator): number {
-  switch (operator) {
-    case "SCMP_CMP_EQ":
-      return 1;
-    case "SCMP_CMP_NE":
-      return 2;
-    case "SCMP_CMP_GT":
-      return 3;
-    case "SCMP_CMP_GE":
-      return 4;
-    case "SCMP_CMP_LT":
-      return 5;
-    case "SCMP_CMP_LE":
-      return 6;
-    case "SCMP_CMP_MASKED_EQ":
-      return 7;
-  }
-}
+export const OPERATORS: readonly (LinuxSeccompOperator | undefined)[] = [
+  undefined,
+  "SCMP_CMP_EQ",
+  "SCMP_CMP_NE",
+  "SCMP_CMP_GT",
+  "SCMP_CMP_GE",
+  "SCMP_CMP_LT",
+  "SCMP_CMP_LE",
+  "SCMP_CMP_MASKED_EQ",
+];
 
-/** Names of architectures in libseccomp's Go binding: in lower case those of the runtime-spec, but for three. */
+/** Architectures that libseccomp's Go binding names otherwise than the runtime-spec, in lower case. */
+export const GO_NAMES: readonly (readonly [Arch, string])[] = [
+  ["SCMP_ARCH_X86_64", "amd64"],
+  ["SCMP_ARCH_AARCH64", "arm64"],
+  ["SCMP_ARCH_LOONGARCH64", "loong64"],
+];
+
 function architectureOf(arch: Arch): string {
-  switch (arch) {
-    case "SCMP_ARCH_X86_64":
-      return "amd64";
-    case "SCMP_ARCH_AARCH64":
-      return "arm64";
-    case "SCMP_ARCH_LOONGARCH64":
-      return "loong64";
-    default:
-      return arch.slice("SCMP_ARCH_".length).toLowerCase();
-  }
+  for (const [name, own] of GO_NAMES) if (name === arch) return own;
+  return arch.slice("SCMP_ARCH_".length).toLowerCase();
 }
 
 /** What an entry without arguments has. */
@@ -74,7 +54,7 @@ export function buildSeccomp(profile: LinuxSeccomp): LibcontainerSeccomp | undef
   const { defaultAction, syscalls = [], architectures } = profile;
   if (!defaultAction && syscalls.length === 0) return undefined;
   const built: LibcontainerSeccomp = {
-    default_action: actionOf(defaultAction),
+    default_action: ACTIONS.indexOf(defaultAction),
     architectures: architectures?.length ? architectures.map(architectureOf) : null,
     // Without a list runc sets this one, if kernel and libseccomp know it: all that bunc runs on do.
     flags: profile.flags ?? ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
@@ -85,7 +65,7 @@ export function buildSeccomp(profile: LinuxSeccomp): LibcontainerSeccomp | undef
   if (profile.listenerMetadata) built.listener_metadata = profile.listenerMetadata;
   for (let i = 0; i < syscalls.length; i++) {
     const entry = syscalls[i]!;
-    const action = actionOf(entry.action);
+    const action = ACTIONS.indexOf(entry.action);
     const errnoRet = entry.errnoRet ?? null;
     const args = entry.args?.length ? entry.args.map(argOf) : NO_ARGS;
     for (let j = 0; j < entry.names.length; j++) {
@@ -96,5 +76,5 @@ export function buildSeccomp(profile: LinuxSeccomp): LibcontainerSeccomp | undef
 }
 
 function argOf(arg: LinuxSeccompArg): LibcontainerSeccomp["syscalls"][number]["args"][number] {
-  return { index: arg.index, value: arg.value, value_two: arg.valueTwo ?? 0, op: operatorOf(arg.op) };
+  return { index: arg.index, value: arg.value, value_two: arg.valueTwo ?? 0, op: OPERATORS.indexOf(arg.op) };
 }

@@ -2,7 +2,13 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { BuncError } from "../errors.ts";
 import type { Process } from "../oci/config.ts";
-import { changeProcess, type ExecChanges, parseProcess, readProcess } from "./exec-process.ts";
+import {
+  changeProcess,
+  type ExecChanges,
+  inheritProcess,
+  parseProcess,
+  readProcess,
+} from "./exec-process.ts";
 
 const OWN: Process = {
   terminal: true,
@@ -32,6 +38,41 @@ function failure(run: () => unknown): string {
   }
   throw new Error("no failure");
 }
+
+test("a process takes from the container's what it does not say, and nothing else", () => {
+  const own: Process = {
+    ...OWN,
+    user: { uid: 1, gid: 2, umask: 0o77 },
+    capabilities: { bounding: ["CAP_KILL"] },
+    scheduler: { policy: "SCHED_BATCH" },
+    ioPriority: { class: "IOPRIO_CLASS_IDLE" },
+    execCPUAffinity: { final: "1" },
+    oomScoreAdj: 5,
+    selinuxLabel: "l",
+    noNewPrivileges: true,
+    apparmorProfile: "p",
+    rlimits: [{ type: "RLIMIT_CORE", soft: 1, hard: 1 }],
+  };
+  const given: Process = { cwd: "/", user: { uid: 0, gid: 0 }, args: ["x"] };
+  const { capabilities, scheduler, ioPriority, execCPUAffinity, oomScoreAdj, selinuxLabel } = own;
+  expect(inheritProcess(given, own)).toEqual({
+    ...given,
+    user: { uid: 0, gid: 0, umask: 0o77 },
+    ...{ capabilities, scheduler, ioPriority, execCPUAffinity, oomScoreAdj, selinuxLabel },
+  } as Process);
+  const whole: Process = {
+    ...given,
+    user: { uid: 0, gid: 0, umask: 0 },
+    capabilities: {},
+    scheduler: { policy: "SCHED_OTHER" },
+    ioPriority: { class: "IOPRIO_CLASS_BE" },
+    execCPUAffinity: {},
+    oomScoreAdj: 0,
+    selinuxLabel: "own",
+  };
+  expect(inheritProcess(whole, own)).toEqual(whole);
+  expect(inheritProcess(given, undefined)).toEqual(given);
+});
 
 describe("changed", () => {
   test("what no flag names stays the container's own, which is not touched", () => {

@@ -50,6 +50,20 @@ export function parseProcess(json: string): Process {
   return found.value;
 }
 
+/** A process with what it takes from the container's where it says nothing; what that is follows runc (newInitConfig). */
+export function inheritProcess(given: Process, own: Process | undefined): Process {
+  if (!own) return given;
+  const process = { ...given };
+  process.capabilities ??= own.capabilities;
+  process.scheduler ??= own.scheduler;
+  process.ioPriority ??= own.ioPriority;
+  process.execCPUAffinity ??= own.execCPUAffinity;
+  process.oomScoreAdj ??= own.oomScoreAdj;
+  if (!process.selinuxLabel) process.selinuxLabel = own.selinuxLabel;
+  process.user = { ...process.user, umask: process.user.umask ?? own.user.umask };
+  return process;
+}
+
 /**
  * The container's process as the command line changes it, checked as that of a config.json is.
  * @throws BuncError in runc's words, or with all problems of the process

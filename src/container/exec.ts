@@ -3,29 +3,34 @@ import { loadBundle } from "../bundle/load.ts";
 import * as live from "../cgroup/live.ts";
 import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
-import { type LaunchSettings, NAMESPACES, Stage } from "../launch/context.ts";
+import { type LaunchSettings, Stage } from "../launch/context.ts";
 import { ExecProgram } from "../launch/exec.ts";
 import { maskText, parseNumberList } from "../launch/process.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, writeAtomic } from "../linux/file.ts";
+import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
-import { closeFd, killChild } from "../linux/process.ts";
-import { receiveFd, socketPair } from "../linux/socket.ts";
+import { closeFd } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { LinuxNamespaceType, LinuxSeccomp, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
+import { containerSpec } from "./container-spec.ts";
 import { bornIn, enterV1, execCgroups, parseSubCgroups } from "./exec-cgroup.ts";
-import { changeProcess, type ExecChanges, parseProcess, readProcess } from "./exec-process.ts";
+import {
+  changeProcess,
+  type ExecChanges,
+  inheritProcess,
+  parseProcess,
+  readProcess,
+} from "./exec-process.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { callersNofile, hostFacts } from "./host-facts.ts";
 import { Init, type Stdio } from "./init-channel.ts";
+import { namespacesOf } from "./joined.ts";
 import { openInheritedFds } from "./launch-fds.ts";
 import type { Summary } from "./state.ts";
 import { isAlive, openProcess } from "./status.ts";
 import { readSummary } from "./store.ts";
-import { Signals, supervise } from "./supervise.ts";
-import type { TerminalRelay } from "./terminal-relay.ts";
 import type { LaunchOptions, Log } from "./types.ts";
 
 /** What `exec` is told. */
@@ -112,40 +117,6 @@ export async function planExec(options: ExecOptions, loadFilter: LoadFilter): Pr
   return new Exec(options, summary, -1, { fd: -1 }).compile(loadFilter);
 }
 
-/**
- * `exec` as the command has it.
- * @returns the exit code for the caller: the program's, 128+n for a signal, 0 when detached
- */
-export async function execContainer(options: ExecOptions & { detach: boolean }): Promise<number> {
-  const { detach, consoleSocket } = options;
-  const wantsTerminal = "changes" in options.process && options.process.changes.terminal;
-  if (detach && wantsTerminal && !consoleSocket) throw needsSocket();
-  const signals = detach ? undefined : new Signals();
-  let relay: TerminalRelay | undefined;
-  let pair: [number, number] | undefined;
-  const console: Console = {};
-  if (!detach && !consoleSocket) {
-    console.open = () => {
-      pair = socketPair();
-      return pair[1];
-    };
-    console.ready = async () => {
-      relay = await openRelay(pair![0]);
-    };
-  }
-  try {
-    const process = await startExec(options, console);
-    writePidFile(options.pidFile, process);
-    if (!signals) return 0;
-    if (pair) closeFd(pair[1]);
-    tracer?.step("wait for the program's end");
-    const exit = supervise(process.pidfd, signals, relay, undefined);
-    return exit.signal ? 128 + exit.signal : exit.code;
-  } finally {
-    relay?.close();
-  }
-}
-
 class Exec {
   /** The socket of the caller that gets the terminal. */
   private consoleFd: number | undefined;
@@ -177,16 +148,19 @@ class Exec {
   async compile(loadFilter?: LoadFilter): Promise<ExecPlan> {
     const { options, summary, console } = this;
     tracer?.step("read and check the bundle");
-    const { spec } = loadBundle(summary.bundle, bundleIo, summary.own?.configFile);
-    tracer?.step("compile the program");
     const wanted = options.process;
-    const process =
-      "file" in wanted
-        ? readProcess(wanted.file)
-        : "json" in wanted
-          ? parseProcess(wanted.json)
-          : changeProcess(spec.process, wanted.changes, options.log);
-    process.oomScoreAdj ??= spec.process?.oomScoreAdj;
+    let spec: Spec;
+    let process: Process;
+    if ("changes" in wanted) {
+      spec = loadBundle(summary.bundle, bundleIo, summary.own?.configFile).spec;
+      process = changeProcess(spec.process, wanted.changes, options.log);
+    } else {
+      // Such a process can do without the bundle, as with runc.
+      spec = await containerSpec(options.root, summary);
+      const own = "file" in wanted ? readProcess(wanted.file) : parseProcess(wanted.json);
+      process = inheritProcess(own, spec.process);
+    }
+    tracer?.step("compile the program");
     if (process.terminal && !options.consoleSocket) {
       this.consoleFd = console.fd ?? console.open?.();
       if (this.consoleFd === undefined) throw needsSocket();
@@ -360,7 +334,8 @@ function stopped(): BuncError {
   return new BuncError("cannot exec in a stopped container", { code: "state" });
 }
 
-function needsSocket(): BuncError {
+/** A terminal that nobody would get; in runc's words. */
+export function needsSocket(): BuncError {
   return new BuncError("cannot allocate tty if runc will detach without setting console socket", {
     code: "usage",
     path: "process.terminal",
@@ -376,48 +351,4 @@ function died(): BuncError {
 
 function unexpected(stage: number): BuncError {
   return new BuncError(`exec told something unexpected (${stage})`, { code: "internal" });
-}
-
-/** The namespaces of a process that are not those of this one. */
-export function namespacesOf(pid: number): LinuxNamespaceType[] {
-  return NAMESPACES.filter((type) => {
-    const name = FILES[type];
-    return link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`);
-  });
-}
-
-const FILES: Readonly<Record<LinuxNamespaceType, string>> = {
-  user: "user",
-  ipc: "ipc",
-  uts: "uts",
-  network: "net",
-  pid: "pid",
-  mount: "mnt",
-  cgroup: "cgroup",
-  time: "time",
-};
-
-function link(path: string): string {
-  const buffer = new Uint8Array(64);
-  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, path, buffer, buffer.length);
-  if (n === -abi.ENOENT) return "";
-  if (n < 0) throw pathError("readlink", path, n);
-  return text(buffer.subarray(0, n));
-}
-
-function writePidFile(path: string | undefined, { pid, pidfd }: Started): void {
-  if (!path) return;
-  const result = writeAtomic(path, String(pid), 0o666);
-  if (result === 0) return;
-  killChild(pidfd);
-  throw pathError("open", path, result);
-}
-
-/** The caller's terminal and the process's, connected; before the program could write to it. */
-async function openRelay(socket: number): Promise<TerminalRelay> {
-  const { TerminalRelay } = await import("./terminal-relay.ts");
-  const received = receiveFd(socket);
-  closeFd(socket);
-  if (!received || received.fd < 0) throw new BuncError("the process sent no terminal", { code: "internal" });
-  return new TerminalRelay(received.fd);
 }

@@ -1,5 +1,4 @@
 /** `mounts add` and `mounts remove` (crun's): what is mounted in a container that runs. */
-import { loadBundle } from "../bundle/load.ts";
 import { problemsError, renderProblem, validateMounts } from "../bundle/validate.ts";
 import { readLayout } from "../cgroup/layout.ts";
 import * as live from "../cgroup/live.ts";
@@ -13,10 +12,10 @@ import { closeFd } from "../linux/process.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { Mount } from "../oci/config.ts";
 import { parseJson } from "../oci/json.ts";
-import { bundleIo } from "./bundle-io.ts";
-import { namespacesOf } from "./exec.ts";
+import { containerSpec } from "./container-spec.ts";
 import { hostFacts } from "./host-facts.ts";
 import { Init } from "./init-channel.ts";
+import { namespacesOf } from "./joined.ts";
 import { notRunning } from "./kill.ts";
 import { openInheritedFds } from "./launch-fds.ts";
 import type { Summary } from "./state.ts";
@@ -46,7 +45,7 @@ export async function changeMounts(
 ): Promise<void> {
   const summary = readSummary(root, id);
   if (statusOf(summary, statePath(root, id), live) === "stopped") throw notRunning();
-  const { spec } = loadBundle(summary.bundle, bundleIo, summary.own?.configFile);
+  const spec = await containerSpec(root, summary);
   const mounts = action === "add" ? readMounts(file, spec.linux, log) : readDestinations(file);
   const options: LaunchOptions = {
     root,

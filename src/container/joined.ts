@@ -1,0 +1,33 @@
+/** Which namespaces a process has that are not those of this one. */
+import { NAMESPACES } from "../launch/context.ts";
+import { abi } from "../linux/abi.gen.ts";
+import { pathError } from "../linux/file.ts";
+import { sys, text } from "../linux/lib.ts";
+import type { LinuxNamespaceType } from "../oci/config.ts";
+
+/** The namespaces of a process that are not those of this one. */
+export function namespacesOf(pid: number): LinuxNamespaceType[] {
+  return NAMESPACES.filter((type) => {
+    const name = FILES[type];
+    return link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`);
+  });
+}
+
+const FILES: Readonly<Record<LinuxNamespaceType, string>> = {
+  user: "user",
+  ipc: "ipc",
+  uts: "uts",
+  network: "net",
+  pid: "pid",
+  mount: "mnt",
+  cgroup: "cgroup",
+  time: "time",
+};
+
+function link(path: string): string {
+  const buffer = new Uint8Array(64);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, path, buffer, buffer.length);
+  if (n === -abi.ENOENT) return "";
+  if (n < 0) throw pathError("readlink", path, n);
+  return text(buffer.subarray(0, n));
+}

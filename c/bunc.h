@@ -135,7 +135,6 @@ enum bunc_op_code {
 #define BUNC_MOUNT_GUARD_PROC 16u /* the target must not lie in a proc file system */
 #define BUNC_MOUNT_ONLY_PROC 32u  /* the source must be a proc file system */
 #define BUNC_MOUNT_REMOUNT 64u	  /* change what is mounted at the target */
-#define BUNC_MOUNT_KEEP 128u	  /* bind: take the source's attributes for locked, though they are not */
 
 struct bunc_mount {
 	uint64_t type;	      /* string; 0 for a bind mount */
@@ -232,6 +231,8 @@ enum bunc_call {
 	BUNC_CALL_SIGNALS, /* (fd): write the number of each signal that arrives to fd, one byte each */
 	BUNC_CALL_FORK, /* (): fork(3) of this process, which must have one thread; 0 in the child, the pid,
 			   or -1 */
+	BUNC_CALL_RUN_APART, /* (part, size, struct bunc_state, clone flags): run a part in a child that shares
+			   memory and descriptors, and wait for it; 0 or -errno */
 	BUNC_CALL_INIT_IMAGE, /* (): a sealed memfd with bunc-init, CLOEXEC */
 };
 

@@ -64,14 +64,57 @@ static long sealed_init(void)
 	return fd;
 }
 
+/* Of whichever child shares this process's memory: this process waits until it is gone. */
+static uint64_t child_stack[8192] __attribute__((aligned(16)));
+
+struct apart {
+	uint8_t *base;
+	size_t size;
+	struct bunc_state *state;
+	long result;
+};
+
+static void apart_child(void *arg)
+{
+	struct apart *apart = arg;
+	apart->result = run(apart->base, apart->size, apart->state);
+	for (;;)
+		sys1(__NR_exit_group, 0);
+}
+
+/* The child has this process's memory and descriptors, but a working directory, root and namespaces of its
+ * own: what it joins or leaves, this process does not. What it opens stays. */
+static long run_apart(uint8_t *base, size_t size, struct bunc_state *state, uint64_t flags)
+{
+	struct apart apart = {.base = base, .size = size, .state = state, .result = -ECHILD};
+	struct clone_args args = {0};
+	int pidfd = -1;
+	args.flags = flags | CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_PIDFD;
+	args.pidfd = (uintptr_t)&pidfd;
+	args.stack = (uintptr_t)child_stack;
+	args.stack_size = sizeof(child_stack);
+	state->error = 0;
+	uint64_t all = ~0ull, old = 0;
+	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	long pid = sys_clone_run(&args, sizeof(args), apart_child, &apart);
+	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+	if (pid < 0) {
+		state->index = ((struct bunc_part *)base)->first;
+		state->text_size = state->step = 0;
+		return pid;
+	}
+	siginfo_t info;
+	sys5(__NR_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, 0);
+	sys1(__NR_close, pidfd);
+	return apart.result;
+}
+
 struct spawn_child {
 	struct bunc_spawn *spawn;
 	int image;
 	char number[12];
 	volatile long error;
 };
-
-static uint64_t spawn_stack[2048] __attribute__((aligned(16)));
 
 /* Moves a descriptor above all numbers that init will use, so that placing one cannot hit another. */
 static long lift(int fd, int above)
@@ -176,8 +219,8 @@ static long spawn(struct bunc_spawn *s)
 	args.flags = s->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
 	args.pidfd = (uintptr_t)&s->pidfd;
 	args.exit_signal = SIGCHLD;
-	args.stack = (uintptr_t)spawn_stack;
-	args.stack_size = sizeof(spawn_stack);
+	args.stack = (uintptr_t)child_stack;
+	args.stack_size = sizeof(child_stack);
 	args.cgroup = (uint64_t)(uint32_t)s->cgroup;
 	uint64_t all = ~0ull, old = 0;
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
@@ -302,6 +345,8 @@ __attribute__((visibility("default"))) long bunc(long call, long a, long b, long
 	switch (call) {
 	case BUNC_CALL_RUN:
 		return run((uint8_t *)a, (size_t)b, (struct bunc_state *)c);
+	case BUNC_CALL_RUN_APART:
+		return run_apart((uint8_t *)a, (size_t)b, (struct bunc_state *)c, (uint64_t)d);
 	case BUNC_CALL_SPAWN:
 		return spawn((struct bunc_spawn *)a);
 	case BUNC_CALL_READ_FILE:

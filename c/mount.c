@@ -197,35 +197,10 @@ static long mount_file_system(struct bunc_state *state, int root, const char *pa
 	return r;
 }
 
-/* What the kernel refuses where the mount comes from a namespace with more rights. */
-static int breaks_lock(int tree, const struct bunc_mount *m)
-{
-	/* statfs(2) has the same numbers for these, but its own for relatime. */
-	const uint64_t statfs_relatime = 0x1000;
-	const uint64_t plain = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-	struct statfs_head fs;
-	memset(&fs, 0, sizeof(fs));
-	sys2(__NR_fstatfs, tree, &fs);
-	uint64_t old = (uint64_t)fs.rest[9];
-	if (m->clear & ~m->implied & old & plain)
-		return 1;
-	if (!(m->clear & MOUNT_ATTR__ATIME))
-		return 0;
-	uint64_t times = old & MS_NOATIME	 ? MOUNT_ATTR_NOATIME
-			 : old & statfs_relatime ? 0
-						 : MOUNT_ATTR_STRICTATIME;
-	if (old & MS_NODIRATIME)
-		times |= MOUNT_ATTR_NODIRATIME;
-	return times != (m->set & (MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME));
-}
-
 /* EPERM: an attribute is locked, as in a user namespace those of the host's mounts are (mount_namespaces(7)).
  */
 static long bind_attributes(int tree, const struct bunc_mount *m)
 {
-	if (m->flags & BUNC_MOUNT_KEEP)
-		return breaks_lock(tree, m) ? -EPERM
-					    : set_attributes(tree, m->set, m->clear & ~m->implied, 0, 0);
 	long r = set_attributes(tree, m->set, m->clear, 0, 0);
 	if (r != -EPERM || !m->implied)
 		return r;

@@ -17,6 +17,8 @@ export interface Place {
   stateDir: string;
   /** The pid of its init. */
   pid: string;
+  /** It is in a user namespace, and the parent is root: what it gets of the host's mounts is locked. */
+  locked: boolean;
 }
 
 /** A result that is told by its name; the numbers do not matter, nothing of this is executed. */
@@ -67,8 +69,16 @@ export function removal({ stateDir }: Place, { paths }: Pick<Cgroup, "paths">): 
 }
 
 /** What init inherits, as container/launch-fds.ts opens it. */
-export function openings(fds: readonly InheritedFd[], { stateDir, pid }: Place): Part {
+export function openings(fds: readonly InheritedFd[], { stateDir, pid, locked }: Place): Part {
   const part = new Part();
+  if (locked && fds.some(({ from }) => from.kind === "tree")) {
+    // By children that are gone then: one makes a mount namespace in a user namespace, others open the trees in it.
+    part.at("mounts").op(abi.SYS_unshare, [abi.CLONE_NEWUSER | abi.CLONE_NEWNS]);
+    part.op(abi.SYS_openat, [abi.AT_FDCWD, "/proc/self/ns/mnt", abi.O_RDONLY | abi.O_CLOEXEC, 0], {
+      slot: known("locked mounts"),
+    });
+    part.op(abi.SYS_setns, [known("locked mounts"), abi.CLONE_NEWNS]);
+  }
   for (const { name, from } of fds) {
     switch (from.kind) {
       case "sync":

@@ -1,15 +1,19 @@
 /**
  * The sources of bind mounts that the parent opens for init: detached mounts, with ids mapped where the bundle asks for
- * it (mount_setattr(2) "ID-mapped mounts"), which only a process with rights over the file system can do.
+ * it (mount_setattr(2) "ID-mapped mounts"), which only a process with rights over the file system can do. What a user
+ * namespace gets of the host's mounts is locked (mount_namespaces(7) "Restrictions"): whoever is root in there can
+ * neither make a read-only one writable nor take one away to see what it covers.
  */
 import { BuncError } from "../errors.ts";
 import type { InheritedFd } from "../launch/context.ts";
 import { parseMountOptions } from "../launch/mount-options.ts";
+import { Part, Slot } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd, kernelVersion } from "../linux/process.ts";
+import { HostState, runPart } from "../linux/run-part.ts";
 import type { LinuxIDMapping, Spec } from "../oci/config.ts";
 import { applyIdMaps, checkIdMaps, type IdMaps, mapText } from "./ids.ts";
 import { Init } from "./init-channel.ts";
@@ -48,13 +52,44 @@ const SINCE: Readonly<Record<string, number>> = {
  * @returns the descriptor, or -errno
  */
 export function openTree(source: string, recursive: boolean, idmap?: MountIdMap): number {
-  const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | (recursive ? abi.AT_RECURSIVE : 0);
-  const tree = sys(abi.SYS_open_tree, abi.AT_FDCWD, source, flags);
+  const tree = sys(abi.SYS_open_tree, abi.AT_FDCWD, source, cloneFlags(recursive));
   if (tree < 0 || !idmap) return tree;
   const result = mapTree(tree, idmap);
   if (result >= 0) return tree;
   closeFd(tree);
   return result;
+}
+
+function cloneFlags(recursive: boolean): number {
+  return abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC | (recursive ? abi.AT_RECURSIVE : 0);
+}
+
+/**
+ * A copy of this mount namespace that a new user namespace owns: in the copy the kernel has locked every mount. Nothing
+ * runs in either; both live as long as the descriptor.
+ * @returns a descriptor that the caller closes
+ * @throws BuncError
+ */
+function lockedNamespace(): number {
+  const namespace = new Slot(0, "mount namespace");
+  const part = new Part().at("mounts");
+  part.op(abi.SYS_openat, [abi.AT_FDCWD, "/proc/self/ns/mnt", abi.O_RDONLY | abi.O_CLOEXEC, 0], {
+    slot: namespace,
+    about: "cannot copy the host's mounts for a user namespace",
+  });
+  return runPart(part, new HostState(), abi.CLONE_NEWUSER | abi.CLONE_NEWNS).get(namespace);
+}
+
+/** openTree in another mount namespace: by a child, for this process would not find back to its root. */
+function openTreeIn(namespace: number, source: string, recursive: boolean): number {
+  const tree = new Slot(0, "tree");
+  const part = new Part().at("mounts");
+  part.op(abi.SYS_setns, [namespace, abi.CLONE_NEWNS], { about: "cannot see the host's mounts" });
+  part.op(abi.SYS_open_tree, [abi.AT_FDCWD, source, cloneFlags(recursive)], {
+    slot: tree,
+    tolerate: [[abi.BUNC_ERR_ANY, 0]],
+  });
+  return runPart(part, new HostState(), 0).get(tree);
 }
 
 /** struct mount_attr with MOUNT_ATTR_IDMAP and the namespace. */
@@ -72,11 +107,17 @@ function mapTree(tree: number, { namespace, recursive }: MountIdMap): number {
  */
 export class TreeOpener {
   private readonly namespaces = new Map<string, number>();
+  private mounts = -1;
+  /** An ordinary user's mounts are locked already, and so are those in the user namespace of one. */
+  private readonly locked: boolean;
 
   constructor(
     private readonly spec: Spec,
     private readonly euid = sys(abi.SYS_geteuid),
-  ) {}
+  ) {
+    const user = spec.linux?.namespaces?.some(({ type }) => type === "user");
+    this.locked = euid === 0 && user === true;
+  }
 
   /**
    * @returns a descriptor that the caller closes
@@ -88,13 +129,20 @@ export class TreeOpener {
     const about = `error mounting ${JSON.stringify(mount.source ?? "")} to rootfs at ${JSON.stringify(mount.destination)}`;
     const flags = parseMountOptions(mount.options, mount.type);
     const own = mount.uidMappings?.length || mount.gidMappings?.length;
-    if (!own && !flags.idmap) return checkOpened(openTree(from.source, from.recursive), from, about);
+    if (!own && !flags.idmap) return this.clone(from, about);
     const idmap = { namespace: this.namespace(from.mount, path), recursive: flags.idmapRecursive };
-    const tree = checkOpened(openTree(from.source, from.recursive), from, about);
+    const tree = this.clone(from, about);
     const result = mapTree(tree, idmap);
     if (result >= 0) return tree;
     closeFd(tree);
     throw refusal(from, -result, idmap, about);
+  }
+
+  private clone(from: TreeSource, about: string): number {
+    const { source, recursive } = from;
+    if (!this.locked) return checkOpened(openTree(source, recursive), from, about);
+    if (this.mounts < 0) this.mounts = lockedNamespace();
+    return checkOpened(openTreeIn(this.mounts, source, recursive), from, about);
   }
 
   /**
@@ -109,10 +157,12 @@ export class TreeOpener {
     return fd;
   }
 
-  /** Closes the user namespaces; mounts keep theirs. */
+  /** Closes the namespaces; mounts keep theirs. */
   close(): void {
     for (const fd of this.namespaces.values()) closeFd(fd);
     this.namespaces.clear();
+    closeFd(this.mounts);
+    this.mounts = -1;
   }
 
   private namespace(index: number, path: string): number {

@@ -84,8 +84,6 @@ function compileBind(c: Context, entry: Entry): void {
   let how = flags.recursive ? abi.BUNC_MOUNT_RECURSIVE : 0;
   if (target === "/proc") how |= abi.BUNC_MOUNT_ONLY_PROC;
   else if (!PROC_FILES.has(target)) how |= abi.BUNC_MOUNT_GUARD_PROC;
-  // The parent's clone comes without the locks that the host's mounts have in a user namespace.
-  if (tree !== undefined && c.namespace("user")) how |= abi.BUNC_MOUNT_KEEP;
   const struct = mountStruct(flags, how);
   const inside = tree === undefined ? sourceInside(c, mount) : undefined;
   if (inside !== undefined) openInside(c, index, inside, flags, struct.at(MOUNT.tree));

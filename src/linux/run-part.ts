@@ -44,11 +44,13 @@ export class HostState {
 /**
  * Executes a part here, in order, until it is done.
  *
+ * @param apart flags of clone(2): execute it in a child that shares descriptors with this process, but not its
+ * namespaces, root and working directory
  * @throws BuncError naming the operation that failed.
  */
-export function runPart(part: Part, state: HostState = new HostState()): HostState {
+export function runPart(part: Part, state: HostState = new HostState(), apart?: number): HostState {
   if (part.ops.length === 0) return state;
-  const result = preparePart(part, state, faultOf("host", state.next, part.ops))();
+  const result = preparePart(part, state, faultOf("host", state.next, part.ops), apart)();
   if (result < 0) {
     const { index, text, step } = state.failure();
     throw opFailure(part.ops[index - state.next + part.ops.length]!, -result, text, step);
@@ -64,6 +66,7 @@ export function preparePart(
   part: Part,
   state: HostState = new HostState(),
   fault?: ReturnType<typeof faultOf>,
+  apart?: number,
 ): () => number {
   const { ops } = part;
   const first = state.next;
@@ -71,7 +74,10 @@ export function preparePart(
   const bytes = encodePart(ops, { first, fault, trace: tracer ? ALL_TIMED : undefined });
   return () => {
     if (tracer) state.timeAt(tracer.part(ops, first));
-    const result = sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state.bytes);
+    const result =
+      apart === undefined
+        ? sys(abi.BUNC_CALL_RUN, bytes, bytes.length, state.bytes)
+        : sys(abi.BUNC_CALL_RUN_APART, bytes, bytes.length, state.bytes, apart);
     if (result < 0) tracer?.partFailed(state.failure().index, -result);
     return result;
   };

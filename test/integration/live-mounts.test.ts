@@ -17,6 +17,15 @@ function sleeper(): Container {
   });
 }
 
+/** The same, whose root is nobody on the host. */
+function inUserNamespace(): Container {
+  const container = sleeper();
+  container.config.linux.namespaces.push({ type: "user" });
+  container.config.linux.uidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
+  container.config.linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
+  return container;
+}
+
 /** Changes the mounts of a container. */
 function change(action: "add" | "remove", container: Container, mounts: unknown): Promise<Result> {
   const file = container.path("mounts.json");
@@ -87,13 +96,7 @@ describe("a running container", () => {
   });
 
   test("created, paused, or with a user namespace", async () => {
-    const container = rig.container((config) => {
-      config.root.readonly = false;
-      config.process.args = ["sleep", "60"];
-      config.linux.namespaces.push({ type: "user" });
-      config.linux.uidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
-      config.linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
-    });
+    const container = inUserNamespace();
     await container.create();
     const dir = source();
     (await change("add", container, [bind(dir, "/etc")])).ok();
@@ -105,6 +108,23 @@ describe("a running container", () => {
     (await container.call("resume")).ok();
     expect(await inside(container, "grep -c ' /tmp tmpfs' /proc/mounts")).toBe("1");
     expect(await points(container)).not.toContain("/etc");
+  });
+
+  test("with a user namespace: a mount that the host has read-only stays so", async () => {
+    const container = inUserNamespace();
+    await container.detach();
+    const dir = source();
+    output(["mount", "--bind", dir, dir]);
+    output(["mount", "-o", "remount,bind,ro", dir]);
+    try {
+      (await change("add", container, [bind(dir, "/etc")])).ok();
+      const script = "mount -o remount,bind,rw /etc; touch /etc/new; cat /etc/file";
+      const result = await rig.call(["exec", "--cap", "CAP_SYS_ADMIN", container.id, "sh", "-c", script]);
+      expect(result.ok().stdout).toBe("of the host\n");
+      expect(existsSync(join(dir, "new"))).toBe(false);
+    } finally {
+      output(["umount", dir]);
+    }
   });
 
   test("with a bind whose ids are mapped", async () => {

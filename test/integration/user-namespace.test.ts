@@ -1,6 +1,15 @@
 // User namespaces: mappings, ownership, what works in one and what does not, joining one.
 import { describe, expect, test } from "bun:test";
-import { existsSync, lchownSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import {
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Config, IdMapping } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
@@ -204,6 +213,57 @@ describe("with mappings", () => {
       config.mounts.push({ destination: "/mnt", source: join(secret, "inner"), options: ["bind"] });
     });
     expect(await container.output("cat", "/mnt/file")).toBe("readable\n");
+  });
+
+  test("the host's mounts are locked: not writable again, not taken away, and what one covers stays covered", async () => {
+    const dir = rig.directory();
+    const top = join(dir, "top");
+    mkdirSync(join(top, "below"), { recursive: true });
+    writeFileSync(join(top, "below/covered"), "secret\n");
+    output(["mount", "-t", "tmpfs", "-o", "mode=777", "bunc-test", join(top, "below")]);
+    output(["mount", "--bind", top, top]);
+    output(["mount", "-t", "tmpfs", "-o", "mode=777", "bunc-test", join(top, "below")]);
+    const readonly = join(dir, "readonly");
+    mkdirSync(readonly);
+    output(["mount", "-t", "tmpfs", "-o", "mode=777,nosuid", "bunc-test", readonly]);
+    mkdirSync(join(readonly, "dir"), { mode: 0o777 });
+    output(["mount", "-o", "remount,bind,ro", readonly]);
+    try {
+      const container = mapped((config) => {
+        const all = ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"];
+        config.process.capabilities = { bounding: all, effective: all, permitted: all };
+        config.mounts.push(
+          { destination: "/mnt", source: readonly, options: ["bind"] },
+          { destination: "/srv", source: join(readonly, "dir"), options: ["rbind"] },
+          { destination: "/opt", source: top, options: ["rbind"] },
+        );
+      });
+      const text = await container.shell(`
+        for m in /mnt /srv; do
+          mount -o remount,bind,rw $m && echo remounted
+          touch $m/new $m/dir/new && echo written
+        done
+        umount /opt/below && echo uncovered
+        umount -l /opt/below && echo uncovered
+        cat /opt/below/covered
+        awk '$5 == "/mnt" { print $6 }' /proc/self/mountinfo
+      `);
+      expect(text).toBe("ro,nosuid,relatime\n");
+      // A bind of the top alone would show what is covered below it.
+      container.config.mounts.at(-1)!.options = ["bind"];
+      const refused = await container.run();
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain("invalid argument");
+      // What is asked for by name, against the lock, is an error, not a mount that is read-only all the same.
+      container.config.mounts.splice(-3, 3, {
+        destination: "/mnt",
+        source: readonly,
+        options: ["bind", "rw"],
+      });
+      expect((await container.run()).stderr).toContain("operation not permitted");
+    } finally {
+      for (const place of [readonly, join(top, "below"), top, join(top, "below")]) output(["umount", place]);
+    }
   });
 
   test("a terminal belongs to the user inside", async () => {

@@ -17,7 +17,7 @@ import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { bytesOf, memfdPath, sys } from "../linux/lib.ts";
 import type { Hook, LinuxSeccomp, Spec } from "../oci/config.ts";
-import { claim, openings, passListener, plain, removal, save } from "./explain-parent.ts";
+import { claim, mapMount, openings, passListener, plain, removal, save } from "./explain-parent.ts";
 
 /** Stands for the id, which only `create` and `run` are given. */
 const ID = "<container-id>";
@@ -42,7 +42,8 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
   plain(parts, claim(PLACE));
   if (rdt) parent(parts, rdt.compileCreate());
   parent(parts, group.compileCreate());
-  plain(parts, openings(fds, PLACE));
+  const locked = spec.linux?.namespaces?.some(({ type }) => type === "user") ?? false;
+  plain(parts, openings(fds, { ...PLACE, locked }));
   const before = parts.length;
   for (const { part, stage } of first) {
     parts.push({ side: "init", part });
@@ -53,11 +54,12 @@ export async function launchProgram(spec: Spec, bundle: string): Promise<LaunchP
     parent(parts, movePart(wantedNetDevices(spec), new Slot(0, "netlink socket"), 0));
   }
   let limited = false;
-  for (const { part, stage } of launch.rest()) {
+  for (const { part, stage, mount } of launch.rest()) {
     if (stage === Stage.last) plain(parts, save(PLACE));
     parts.push({ side: "init", part });
     if (stage === Stage.listener) plain(parts, passListener(spec));
-    if (stage === Stage.none || stage === Stage.last || stage === Stage.listener) continue;
+    if (mount !== undefined) plain(parts, mapMount(mount));
+    if (stage !== Stage.mounted && stage !== Stage.ready) continue;
     if (!limited) parent(parts, group.compileLimits());
     if (!limited && rdt) parent(parts, rdt.compileLimits());
     limited = true;

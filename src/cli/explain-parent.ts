@@ -6,7 +6,7 @@ import type { Cgroup } from "../cgroup/cgroup.ts";
 import type { InheritedFd } from "../launch/context.ts";
 import type { SidePart } from "../launch/explain.ts";
 import { cloneFlag } from "../launch/namespaces.ts";
-import { Part, Slot } from "../launch/program.ts";
+import { Part, Slot, Struct } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { bytesOf } from "../linux/lib.ts";
 import type { Spec } from "../oci/config.ts";
@@ -18,7 +18,7 @@ export interface Place {
   /** The pid of its init. */
   pid: string;
   /** It is in a user namespace, and the parent is root: what it gets of the host's mounts is locked. */
-  locked: boolean;
+  locked?: boolean;
 }
 
 /** A result that is told by its name; the numbers do not matter, nothing of this is executed. */
@@ -105,16 +105,6 @@ export function openings(fds: readonly InheritedFd[], { stateDir, pid, locked }:
         part.op(abi.SYS_open_tree, [abi.AT_FDCWD, from.source, flags], { slot: known(name) });
         break;
       }
-      case "mapping":
-        part.at("mounts", `mounts[${from.mount}]`);
-        part.op(
-          abi.SYS_openat,
-          [abi.AT_FDCWD, "/proc/<pid of a helper>/ns/user", abi.O_RDONLY | abi.O_CLOEXEC, 0],
-          {
-            slot: known(name),
-          },
-        );
-        break;
       case "hook-file":
         part.at("hooks", from.file.path);
         part.op(
@@ -136,6 +126,22 @@ export function openings(fds: readonly InheritedFd[], { stateDir, pid, locked }:
         part.op(abi.SYS_connect, [known(name)]);
     }
   }
+  return part;
+}
+
+/** The ids of a mount that init has opened (container/trees.ts). */
+export function mapMount(mount: number): Part {
+  const part = new Part().at("mounts", `mounts[${mount}]`);
+  const tree = known("mount of init's");
+  part.op(abi.SYS_pidfd_getfd, [known("pidfd of init"), known("number in init"), 0], { slot: tree });
+  const namespace = known("user namespace");
+  part.op(
+    abi.SYS_openat,
+    [abi.AT_FDCWD, "/proc/<pid of a helper>/ns/user", abi.O_RDONLY | abi.O_CLOEXEC, 0],
+    { slot: namespace },
+  );
+  const attributes = new Struct(32, "mount_attr").u64(0, abi.MOUNT_ATTR_IDMAP);
+  part.op(abi.SYS_mount_setattr, [tree, "", abi.AT_EMPTY_PATH, attributes, attributes.size]);
   return part;
 }
 

@@ -60,9 +60,9 @@ export async function openInheritedFds(
         continue;
       }
       let number: number;
-      if (from.kind === "tree" || from.kind === "mapping") {
+      if (from.kind === "tree") {
         trees ??= new (await import("./trees.ts")).TreeOpener(sources.spec, sources.euid);
-        number = from.kind === "tree" ? trees.open(from) : trees.mapping(from.mount);
+        number = trees.open(from);
       } else {
         number = openFd(from, sources);
       }
@@ -79,7 +79,7 @@ export async function openInheritedFds(
 }
 
 function openFd(
-  from: Exclude<InheritedFd["from"], { kind: "tree" | "mapping" | "container-init" | "hook-file" }>,
+  from: Exclude<InheritedFd["from"], { kind: "tree" | "container-init" | "hook-file" }>,
   { options, stateDir }: FdSources,
 ): number {
   // Relative sockets are relative to the bundle, as in runc.

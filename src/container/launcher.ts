@@ -222,6 +222,7 @@ export class Launcher {
         if (servesOthers()) await init.told();
         const { value } = this.expect(sent.stage);
         if (sent.stage === Stage.listener) await this.sendListener(value);
+        else if (sent.stage === Stage.mapping) await this.mapIds(value, sent.mount!);
         else limit();
         if (sent.stage === Stage.mounted) await this.runRuntimeHooks();
         if (sent.stage === Stage.ready) await this.mode.beforeExec?.();
@@ -319,6 +320,12 @@ export class Launcher {
       bundle: this.options.bundle,
       annotations: this.spec.annotations,
     });
+  }
+
+  private async mapIds(number: number, mount: number): Promise<void> {
+    tracer?.step("map the ids of a mount", `mounts[${mount}]`);
+    const { mapInside } = await import("./trees.ts");
+    mapInside(this.spec, this.init!, number, mount);
   }
 
   private async sendListener(number: number): Promise<void> {

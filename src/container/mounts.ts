@@ -10,7 +10,7 @@ import { pathError, readInput } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { servesOthers } from "../linux/wait.ts";
-import type { Mount } from "../oci/config.ts";
+import type { Mount, Spec } from "../oci/config.ts";
 import { parseJson } from "../oci/json.ts";
 import { containerSpec } from "./container-spec.ts";
 import { hostFacts } from "./host-facts.ts";
@@ -79,22 +79,28 @@ export async function changeMounts(
     } finally {
       for (const fd of opened.owned) closeFd(fd);
     }
-    await follow(init, program);
+    await follow(init, program, sources.spec);
   } finally {
     closeFd(container);
   }
 }
 
-async function follow(init: Init, program: LiveMountProgram): Promise<void> {
+async function follow(init: Init, program: LiveMountProgram, spec: Spec): Promise<void> {
   try {
-    const { part, stage } = program.compile();
-    init.send(part);
-    if (servesOthers()) await init.told();
-    if (init.next()?.event === stage) return;
-    throw new BuncError("the process that mounts ended before it was done", {
-      code: "launch",
-      hint: "the container may have ended, or be out of memory",
-    });
+    for (const { part, stage, mount } of program.parts()) {
+      init.send(part);
+      if (servesOthers()) await init.told();
+      const event = init.next();
+      if (event?.event !== stage) {
+        throw new BuncError("the process that mounts ended before it was done", {
+          code: "launch",
+          hint: "the container may have ended, or be out of memory",
+        });
+      }
+      if (mount === undefined) continue;
+      const { mapInside } = await import("./trees.ts");
+      mapInside(spec, init, event.value, mount);
+    }
   } finally {
     init.kill();
   }

@@ -14,7 +14,7 @@ import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd, kernelVersion } from "../linux/process.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
-import type { LinuxIDMapping, Spec } from "../oci/config.ts";
+import type { LinuxIDMapping, Mount, Spec } from "../oci/config.ts";
 import { applyIdMaps, checkIdMaps, type IdMaps, mapText } from "./ids.ts";
 import { Init } from "./init-channel.ts";
 
@@ -126,7 +126,7 @@ export class TreeOpener {
   open(from: TreeSource): number {
     const mount = this.spec.mounts![from.mount]!;
     const path = `mounts[${from.mount}]`;
-    const about = `error mounting ${JSON.stringify(mount.source ?? "")} to rootfs at ${JSON.stringify(mount.destination)}`;
+    const about = mountingError(mount);
     const flags = parseMountOptions(mount.options, mount.type);
     const own = mount.uidMappings?.length || mount.gidMappings?.length;
     if (!own && !flags.idmap) return this.clone(from, about);
@@ -146,15 +146,25 @@ export class TreeOpener {
   }
 
   /**
-   * The user namespace with the id mapping of a mount that init makes.
-   * @returns a descriptor that the caller closes
-   * @throws BuncError naming the mount
+   * Maps the ids of a detached mount that init has opened below the root, by its number there.
+   *
+   * @throws BuncError naming the mount and what to do
    */
-  mapping(mount: number): number {
+  map(init: { pidfd: number }, number: number, mount: number): void {
+    const { source = "", options, type } = this.spec.mounts![mount]!;
     const path = `mounts[${mount}]`;
-    const fd = sys(abi.SYS_fcntl, this.namespace(mount, path), abi.F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) throw namespaceError("fcntl", -fd, path);
-    return fd;
+    const flags = parseMountOptions(options, type);
+    const tree = sys(abi.SYS_pidfd_getfd, init.pidfd, number, 0);
+    if (tree < 0) throw namespaceError("pidfd_getfd", -tree, path);
+    try {
+      const idmap = { namespace: this.namespace(mount, path), recursive: flags.idmapRecursive };
+      const result = mapTree(tree, idmap);
+      if (result >= 0) return;
+      const from: TreeSource = { kind: "tree", source, recursive: flags.recursive, mount };
+      throw refusal(from, -result, idmap, mountingError(this.spec.mounts![mount]!));
+    } finally {
+      closeFd(tree);
+    }
   }
 
   /** Closes the namespaces; mounts keep theirs. */
@@ -217,6 +227,24 @@ export class TreeOpener {
       holder.kill();
     }
   }
+}
+
+/**
+ * Maps the ids of the mount at which init stands (Stage.mapping).
+ *
+ * @throws BuncError naming the mount and what to do
+ */
+export function mapInside(spec: Spec, init: { pidfd: number }, number: number, mount: number): void {
+  const opener = new TreeOpener(spec);
+  try {
+    opener.map(init, number, mount);
+  } finally {
+    opener.close();
+  }
+}
+
+function mountingError({ source = "", destination }: Mount): string {
+  return `error mounting ${JSON.stringify(source)} to rootfs at ${JSON.stringify(destination)}`;
 }
 
 function namespaceError(call: string, errno: number, path: string): BuncError {

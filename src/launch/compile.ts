@@ -128,7 +128,7 @@ function* compileRootfs(c: Context): Generator<SentPart, void> {
   const hooks = c.spec.hooks ?? {};
   if (c.namespace("mount")) {
     compileRoot(c);
-    compileMounts(c);
+    yield* compileMounts(c);
     yield c.endPart(Stage.none);
     compileDevices(c);
   } else {

@@ -69,7 +69,6 @@ export interface InheritedFd {
     | { kind: "pidfd-socket" }
     | { kind: "hook-file"; file: HookFile }
     | { kind: "namespace"; namespace: LinuxNamespace; path: string }
-    | { kind: "mapping"; mount: number }
     | { kind: "tree"; source: string; recursive: boolean; mount: number };
 }
 
@@ -82,6 +81,8 @@ export const Stage = {
   ready: 4,
   created: 5,
   user: 6,
+  /** Of a detached mount, the event's value: the parent maps its ids, which only it may. */
+  mapping: 7,
   last: -1,
 } as const;
 
@@ -89,6 +90,8 @@ export const Stage = {
 export interface SentPart {
   part: Part;
   stage: number;
+  /** Stage.mapping: which mount of config.json. */
+  mount?: number;
 }
 
 /** Namespace types in the order in which they are joined, the user namespace first as it grants the rest. */

@@ -29,7 +29,7 @@ const HOST: HostFacts = { apparmor: false, selinux: false, fullProcMounts: [], c
 function compile(action: "add" | "remove", ...mounts: Mount[]) {
   const change = { action, mounts, join: ["pid", "mount"] as const };
   const program = new LiveMountProgram(SPEC, change, SETTINGS, HOST);
-  return { fds: program.context.fds, ops: program.compile().part.ops };
+  return { fds: program.context.fds, ops: [...program.parts()].flatMap(({ part }) => part.ops) };
 }
 
 const calls = (...found: ReturnType<typeof compile>["ops"]) => found.map(({ call }) => call);

@@ -44,8 +44,8 @@ export class LiveMountProgram {
     planTrees(c, true);
   }
 
-  /** The whole program. It waits at its end for more, and is to be killed. */
-  compile(): SentPart {
+  /** The program. It waits at its end, Stage.mounted, for more, and is to be killed. */
+  *parts(): Generator<SentPart, void> {
     const { context: c, change } = this;
     const { part } = c;
     part.at("namespaces");
@@ -61,12 +61,12 @@ export class LiveMountProgram {
       about: "cannot open the root of the container",
     });
     if (change.action === "add") {
-      compileMounts(c);
+      yield* compileMounts(c);
       compileReadonlyMounts(c);
     } else {
       for (const [index, mount] of change.mounts.entries()) compileUnmount(c, mount, index);
     }
-    return c.endPart(Stage.mounted);
+    yield c.endPart(Stage.mounted);
   }
 }
 

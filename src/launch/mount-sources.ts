@@ -4,9 +4,9 @@
  */
 import { abi } from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
-import type { Context } from "./context.ts";
+import { type Context, type SentPart, Stage } from "./context.ts";
 import { type MountFlags, parseMountOptions } from "./mount-options.ts";
-import { type Field, Struct } from "./program.ts";
+import type { Field } from "./program.ts";
 import { openHow } from "./resolve.ts";
 
 /** A destination as an absolute path without "." and ".." and double slashes. */
@@ -37,16 +37,11 @@ export function treeFd(index: number): string {
   return `mount:${index}`;
 }
 
-/** The user namespace with the id mapping of a mount that init makes itself: name of the inherited descriptor. */
-function mappingFd(index: number): string {
-  return `idmap:${index}`;
-}
-
 /**
  * Declares the descriptors of bind sources that init could not open itself: with a user namespace it may lack the
  * right to walk to them, and an idmapped mount can only be made by the parent. A parent without rights has nothing to
  * give: init, in its own mount namespace, then has more of them. A source in the rootfs may be an earlier mount of the
- * container, which only init sees; it is the parent's only where init lacks the right to map its ids.
+ * container, which only init sees.
  *
  * @param joined the process that mounts joins a container: it sees nothing of the host
  */
@@ -56,17 +51,17 @@ export function planTrees(c: Context, joined = false): void {
   for (let i = 0; i < mounts.length; i++) {
     const flags = parseMountOptions(mounts[i]!.options, mounts[i]!.type);
     if (!flags.bind || flags.remount) continue;
-    const mapped = flags.idmap || mounts[i]!.uidMappings?.length;
-    if (!joined && !mapped && (!user || c.settings.rootless)) continue;
-    if (!(mapped && user) && sourceInside(c, mounts[i]!) !== undefined) {
-      if (mapped) c.inherit({ name: mappingFd(i), from: { kind: "mapping", mount: i } });
-      continue;
-    }
+    if (!joined && !isMapped(mounts[i]!, flags) && (!user || c.settings.rootless)) continue;
+    if (sourceInside(c, mounts[i]!) !== undefined) continue;
     c.inherit({
       name: treeFd(i),
       from: { kind: "tree", source: bindSource(c, mounts[i]!), recursive: flags.recursive, mount: i },
     });
   }
+}
+
+function isMapped(mount: Mount, flags: MountFlags): boolean {
+  return flags.idmap || (mount.uidMappings?.length ?? 0) > 0 || (mount.gidMappings?.length ?? 0) > 0;
 }
 
 /** The source of a bind mount on the host; a relative one is relative to the bundle. */
@@ -82,9 +77,15 @@ export function sourceInside(c: Context, mount: Mount): string | undefined {
 
 /**
  * Opens a source in the rootfs as a detached mount, below the root as everything of a hostile image, and puts its
- * descriptor into `tree`.
+ * descriptor into `tree`. Its ids are mapped by the parent, which may, on the mount that is seen only here.
  */
-export function openInside(c: Context, index: number, path: string, flags: MountFlags, tree: Field): void {
+export function* openInside(
+  c: Context,
+  index: number,
+  path: string,
+  flags: MountFlags,
+  tree: Field,
+): Generator<SentPart, void> {
   const { part, slots } = c;
   const source = slots.take("source of the bind mount");
   const clone = slots.take("bind mount");
@@ -97,15 +98,7 @@ export function openInside(c: Context, index: number, path: string, flags: Mount
   part.op(abi.SYS_open_tree, [source, "", how2], { slot: clone, about });
   part.op(abi.SYS_close, [source]);
   part.at("mounts", `mounts[${index}]`);
-  const namespace = c.fd(mappingFd(index));
-  if (namespace !== undefined) {
-    const attributes = new Struct(32, "mount_attr").u64(0, abi.MOUNT_ATTR_IDMAP).u64(24, namespace);
-    const at = abi.AT_EMPTY_PATH | (flags.idmapRecursive ? abi.AT_RECURSIVE : 0);
-    part.op(abi.SYS_mount_setattr, [clone, "", at, attributes, attributes.size], {
-      about: `cannot map the ids of the bind mount of ${JSON.stringify(path)}`,
-      hint: "id-mapped mounts need Linux 5.12 and a file system that knows them",
-    });
-  }
-  part.op(abi.BUNC_OP_PATCH, [tree, 8, 0, clone]);
+  if (isMapped(c.spec.mounts![index]!, flags)) yield { ...c.endPart(Stage.mapping, clone), mount: index };
+  c.part.op(abi.BUNC_OP_PATCH, [tree, 8, 0, clone]);
   slots.give(source, clone);
 }

@@ -9,7 +9,7 @@ import { abi, bunc_mount_, sizeof_ } from "../linux/abi.gen.ts";
 import type { Mount } from "../oci/config.ts";
 import { mountContextType } from "./annotations.ts";
 import { compileCgroupMount } from "./cgroup-mount.ts";
-import type { Context } from "./context.ts";
+import type { Context, SentPart } from "./context.ts";
 import { bindAttributes, type MountFlags, parseMountOptions } from "./mount-options.ts";
 import { bindSource, openInside, sourceInside, targetPath, treeFd } from "./mount-sources.ts";
 import { type OpOptions, Struct } from "./program.ts";
@@ -38,8 +38,8 @@ interface Entry {
   about: string;
 }
 
-/** All mounts of config.json, in their order. */
-export function compileMounts(c: Context): void {
+/** All mounts of config.json, in their order; a part ends where the parent has to do something. */
+export function* compileMounts(c: Context): Generator<SentPart, void> {
   const mounts = c.spec.mounts ?? [];
   for (let i = 0; i < mounts.length; i++) {
     const mount = mounts[i]!;
@@ -58,7 +58,7 @@ export function compileMounts(c: Context): void {
     c.part.at("mounts", `mounts[${i}]`);
     checkTarget(entry);
     if (flags.remount) compileRemount(c, entry);
-    else if (type === "bind") compileBind(c, entry);
+    else if (type === "bind") yield* compileBind(c, entry);
     else if (type === "cgroup" || type === "cgroup2") compileCgroupMount(c, entry);
     else compileFileSystem(c, entry);
   }
@@ -78,7 +78,7 @@ function checkTarget({ target, type, index, about }: Entry): void {
 }
 
 /** A bind mount: of a path on the host, or of a tree that the parent has opened. */
-function compileBind(c: Context, entry: Entry): void {
+function* compileBind(c: Context, entry: Entry): Generator<SentPart, void> {
   const { mount, flags, target, index } = entry;
   const tree = c.fd(treeFd(index));
   let how = flags.recursive ? abi.BUNC_MOUNT_RECURSIVE : 0;
@@ -86,7 +86,7 @@ function compileBind(c: Context, entry: Entry): void {
   else if (!PROC_FILES.has(target)) how |= abi.BUNC_MOUNT_GUARD_PROC;
   const struct = mountStruct(flags, how);
   const inside = tree === undefined ? sourceInside(c, mount) : undefined;
-  if (inside !== undefined) openInside(c, index, inside, flags, struct.at(MOUNT.tree));
+  if (inside !== undefined) yield* openInside(c, index, inside, flags, struct.at(MOUNT.tree));
   else if (tree === undefined) struct.pointer(MOUNT.source, bindSource(c, mount));
   else struct.u64(MOUNT.tree, tree);
   // The parent's clone is a peer of the host's mount: what the container mounts below it must stay here.

@@ -1,12 +1,13 @@
 // `mounts add` and `mounts remove`: what is mounted in a container that runs, seen from inside, and what a container
 // that works against it gains.
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Mount } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
 import type { Result } from "../rig/rig.ts";
 import { useRig } from "../rig/rig.ts";
+import { output } from "../rig/rootfs.ts";
 
 const rig = useRig();
 

@@ -63,6 +63,43 @@ buncTest("with ids mapped, of the mount alone and of all below it", async () => 
   }
 });
 
+buncTest("with ids mapped, in a user namespace", async () => {
+  for (const [option, mapped] of [
+    ["idmap", "65534\n0\n"],
+    ["ridmap", "0\n0\n"],
+  ] as const) {
+    const container = copied((config) => {
+      config.linux.namespaces.push({ type: "user" });
+      config.linux.uidMappings = map;
+      config.linux.gidMappings = map;
+      config.mounts.at(-1)!.options!.push(option);
+      config.process.args = ["sh", "-c", "stat -c %u /copy/sub/file /copy/sub/.. "];
+    });
+    chownSync(container.rootfs, 100000, 100000);
+    for (const name of ["mnt", "copy"]) chownSync(container.path(`rootfs/${name}`), 100000, 100000);
+    expect(await container.output()).toBe(mapped);
+    const explained = (await rig.call(["explain", "--bundle", container.bundle])).ok().stdout;
+    expect(explained).toMatch(/tell the parent "mapping"[\s\S]*pidfd_getfd[\s\S]*mount_setattr/);
+  }
+});
+
+buncTest("with ids that cannot be mapped: the error names the mount, and nothing is left", async () => {
+  const container = copied((config) => {
+    const mount = config.mounts.at(-1)!;
+    Object.assign(mount, {
+      source: mount.source!.replace(/mnt$/, "proc"),
+      uidMappings: map,
+      gidMappings: map,
+    });
+    mount.options = ["bind", "idmap"];
+  });
+  const result = await container.run();
+  expect(result.code).toBe(1);
+  expect(result.stderr).toContain("mount_setattr: the file system");
+  expect(result.stderr).toContain(`/proc\\" to rootfs at`);
+  expect((await container.call("state")).code).toBe(1);
+});
+
 test("a link of the image is followed in the image, not on the host", async () => {
   const container = rig.container((config, made) => {
     const path = (name: string) => made.path(name);

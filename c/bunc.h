@@ -231,8 +231,8 @@ enum bunc_call {
 	BUNC_CALL_SIGNALS, /* (fd): write the number of each signal that arrives to fd, one byte each */
 	BUNC_CALL_FORK, /* (): fork(3) of this process, which must have one thread; 0 in the child, the pid,
 			   or -1 */
-	BUNC_CALL_RUN_APART, /* (part, size, struct bunc_state, clone flags): run a part in a child that shares
-			   memory and descriptors, and wait for it; 0 or -errno */
+	BUNC_CALL_RUN_APART,  /* (part, size, struct bunc_state, clone flags): run a part in a child that
+			    shares  memory and descriptors, and wait for it; 0 or -errno */
 	BUNC_CALL_INIT_IMAGE, /* (): a sealed memfd with bunc-init, CLOEXEC */
 };
 

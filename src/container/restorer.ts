@@ -1,5 +1,6 @@
 /** One restore: what is made before criu runs, what is done when criu says how far it is, and the way back. */
 import { loadBundle } from "../bundle/load.ts";
+import type { RdtGroup } from "../cgroup/resctrl.ts";
 import { type Directories, openDirectories } from "../criu/directories.ts";
 import { withLog } from "../criu/log.ts";
 import { restoreMounts } from "../criu/mounts.ts";
@@ -57,6 +58,7 @@ export class Restore {
   private spec!: Spec;
   private dir!: StateDir;
   private cgroup: LaunchCgroup | undefined;
+  private rdt: RdtGroup | undefined;
   private state!: State;
   private version = 0;
   private swrk: Swrk | undefined;
@@ -114,14 +116,15 @@ export class Restore {
       addNotifyMount(spec, dir.path);
     }
     if (spec.linux?.intelRdt) {
-      throw new BuncError("linux.intelRdt is not restored yet", {
-        code: "config",
-        path: "linux.intelRdt",
-        hint: "take it out of config.json",
-      });
+      this.rdt = (await import("../cgroup/resctrl.ts")).planRdt(spec.linux.intelRdt, options.id);
     }
+    const { rdt } = this;
     const systemd = options.systemdCgroup ? await import("../cgroup/systemd.ts") : undefined;
-    const cgroup = new LaunchCgroup(spec, options, euid, systemd ? { systemd } : {});
+    const cgroup = new LaunchCgroup(spec, options, euid, {
+      ...(systemd ? { systemd } : {}),
+      // criu enters it, and what it starts is born there.
+      ...(rdt ? { rdt } : {}),
+    });
     this.cgroup = cgroup;
     const { id, bundle, noPivot, systemdCgroup } = options;
     this.state = buildState(spec, {
@@ -137,6 +140,7 @@ export class Restore {
       cgroupPaths: { ...cgroup.paths },
       externalDescriptors: (options.stdio ?? [0, 1, 2]).map(descriptorName),
       notifySocket,
+      intelRdt: rdt,
     });
     this.dir.claim(this.claim());
     this.version = await criuVersion(this.env);
@@ -165,6 +169,7 @@ export class Restore {
       systemdCgroup,
       rootlessCgroups: cgroup.rootless,
       mounts: [ROOT],
+      ...(this.rdt ? { rdtGroups: this.rdt.own } : {}),
       ...(criu ? { criu } : {}),
     });
   }

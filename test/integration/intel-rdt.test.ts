@@ -6,7 +6,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { CallOptions } from "../rig/rig.ts";
 import { useRig } from "../rig/rig.ts";
-import { buncDescribe, host } from "../rig/runtime.ts";
+import { buncDescribe, host, isBunc } from "../rig/runtime.ts";
+import { bench, fakeImages, RESTORED } from "./criu.rig.ts";
 
 const rig = useRig();
 
@@ -146,6 +147,60 @@ async function waitUntilGone(name: string, at: string): Promise<void> {
     await Bun.sleep(50);
   }
 }
+
+describe.skipIf(!host.cgroupV1 || !isBunc)("restore", () => {
+  test("what criu restores is in the group; delete removes it", async () => {
+    const { seen, options } = await hierarchy();
+    const b = bench(rig, { steps: RESTORED }, (config) => {
+      config.linux.intelRdt = {};
+    });
+    fakeImages(b);
+    const { id, bundle } = b.container;
+    const flags = ["--image-path", b.images, "--bundle", bundle];
+    (await b.call(["restore", "--detach", ...flags, id], options)).ok();
+    const { pid } = await b.container.state();
+    expect(
+      text(join(seen, id, "tasks"))
+        .split("\n")
+        .filter(Boolean),
+    ).toEqual([String(pid)]);
+    const state = JSON.parse(text(join(rig.scratch.root, id, "state.json")));
+    expect(state.intel_rdt_path).toEndWith(`/${id}`);
+    (await rig.call(["delete", "--force", id], options)).ok();
+    expect(existsSync(join(seen, id))).toBe(false);
+  });
+
+  test("one that fails leaves no group, nor does one that is over", async () => {
+    const { seen, options } = await hierarchy();
+    const b = bench(rig, { steps: [{ start: true }, { exit: 3 }] }, (config) => {
+      config.linux.intelRdt = {};
+    });
+    fakeImages(b);
+    const { id, bundle } = b.container;
+    const command = ["restore", "--image-path", b.images, "--bundle", bundle, id];
+    const failed = await b.call(command, options);
+    expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining("criu failed")]);
+    expect(existsSync(join(seen, id))).toBe(false);
+    expect(b.container.cgroupDirectories()).toEqual([]);
+  });
+
+  test("shares of a class are set, and a host without resctrl refuses it", async () => {
+    const { gold, options } = plain();
+    const b = bench(rig, { steps: RESTORED }, (config) => {
+      config.linux.intelRdt = { closID: "gold", schemata: ["MB:0=50"] };
+    });
+    fakeImages(b);
+    const { id, bundle } = b.container;
+    const command = ["restore", "--detach", "--image-path", b.images, "--bundle", bundle, id];
+    const refused = await b.call(command);
+    expect(refused.stderr).toContain("intelRdt is specified in config, but Intel RDT is not enabled");
+    expect(rig.states()).toEqual([]);
+    (await b.call(command, options)).ok();
+    expect([text(join(gold, "tasks")), text(join(gold, "schemata"))]).toEqual(["0", "MB:0=50\n"]);
+    (await rig.call(["delete", "--force", id], options)).ok();
+    expect(existsSync(gold)).toBe(true);
+  });
+});
 
 describe.skipIf(!host.cgroupV1)("a group of the container's own", () => {
   test("it and what is executed in it are members; delete removes it", async () => {

@@ -158,7 +158,9 @@ class Checkpoint {
     const { preDump } = this.options;
     const { log } = this.options;
     if (log.debugging) log.debug(`CRIU options: ${JSON.stringify(opts)}`);
-    const swrk = await Swrk.start({ env: this.env, quiet: true });
+    // It waits for whoever fetches the pages, maybe for ever, and the container stands still meanwhile.
+    const dieWithParent = this.options.lazyPages;
+    const swrk = await Swrk.start({ env: this.env, quiet: true, dieWithParent });
     try {
       const type = preDump ? Type.PRE_DUMP : Type.DUMP;
       await perform(swrk, { type, opts: opts as Options }, (notification) => this.notified(notification));

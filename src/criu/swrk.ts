@@ -38,6 +38,11 @@ export interface SwrkOptions {
   stdio?: Stdio | undefined;
   /** It gets the null device instead of this process's standard streams. */
   quiet?: boolean;
+  /**
+   * It is killed when this process ends. Not for what is soon over: criu notices by its socket, and a dump that it gives
+   * up itself leaves the container as it was, whatever it was just doing to it.
+   */
+  dieWithParent?: boolean;
   /** The soft limit of open files is to be this again (Bun raises its own). */
   nofile?: { soft: bigint; hard: bigint } | undefined;
   /** Descriptor of the directory of cgroup2 to be born in. */
@@ -220,9 +225,16 @@ function garbage(what: string): BuncError {
 const encoder = new TextEncoder();
 
 /** What bunc-init does to become criu. */
-function compileSwrk({ env, quiet, nofile, enter }: SwrkOptions): Part {
+function compileSwrk({ env, quiet, dieWithParent, nofile, enter }: SwrkOptions): Part {
   const part = new Part().at("process");
   part.op(abi.BUNC_OP_RESET_SIGNALS, []);
+  if (dieWithParent) {
+    const parent = new Slot(2, "parent");
+    part.op(abi.SYS_prctl, [abi.PR_SET_PDEATHSIG, abi.SIGKILL]);
+    // It may have ended before.
+    part.op(abi.SYS_getppid, [], { slot: parent });
+    part.op(abi.BUNC_OP_EXPECT, [parent, -1, sys(abi.SYS_getpid), abi.ESRCH], { about: "start criu" });
+  }
   enter?.(part.at("cgroup"));
   part.at("process");
   if (nofile) {

@@ -93,6 +93,31 @@ buncDescribe("checkpoint", () => {
     expect(b.asked(DUMP).request.opts!.external).toEqual([`net[${inode}]:extRootNetNS`]);
   });
 
+  test("a criu that waits for who fetches lazy pages ends with who waits for it; one that dumps does not", async () => {
+    for (const lazy of [true, false]) {
+      const b = bench(rig, { steps: [{ notify: "status-ready" }, { wait: 60 }] });
+      await b.container.detach();
+      const flags = lazy ? ["--lazy-pages"] : [];
+      const running = rig.spawn(["checkpoint", ...flags, "--image-path", b.images, b.container.id], {
+        env: b.criu.env,
+      });
+      let criu = 0;
+      for (let i = 0; i < 500 && !criu; i++) {
+        await Bun.sleep(20);
+        criu = b.asked(DUMP)?.pid ?? 0;
+      }
+      expect(criu).toBeGreaterThan(1);
+      running.signal("SIGKILL");
+      await running.done;
+      for (let i = 0; i < (lazy ? 250 : 25) && existsSync(`/proc/${criu}/cwd`); i++) await Bun.sleep(20);
+      expect([lazy, existsSync(`/proc/${criu}/cwd`)]).toEqual([lazy, !lazy]);
+      if (!lazy) process.kill(criu, "SIGKILL");
+      expect((await b.container.state()).status).toBe("running");
+      // Nobody holds the container's lock any more.
+      (await b.container.call("update", "--pids-limit", "50")).ok();
+      (await b.container.remove("--force")).ok();
+    }
+  });
   test("a page server, lazy pages and a descriptor that is told when they are ready", async () => {
     const b = bench(rig, { steps: [{ notify: "status-ready" }, ...DUMPED] });
     await b.container.detach();

@@ -54,6 +54,7 @@ export interface Noted {
   /** What its descriptors are, by number. */
   fds: Record<string, string>;
   cgroup: string;
+  pid: number;
   args: string[];
   env: Record<string, string | undefined>;
 }
@@ -117,7 +118,14 @@ class Fake {
       }
     }
     const cgroup = readFileSync("/proc/self/cgroup", "utf8");
-    const noted: Noted = { request, fds, cgroup, args: process.argv.slice(4), env: process.env };
+    const noted: Noted = {
+      request,
+      fds,
+      cgroup,
+      pid: process.pid,
+      args: process.argv.slice(4),
+      env: process.env,
+    };
     appendFileSync(this.record, `${JSON.stringify(noted)}\n`);
     return request;
   }

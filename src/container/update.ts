@@ -16,6 +16,7 @@ import { notRunning } from "./kill.ts";
 import type { Summary } from "./state.ts";
 import { statusOf } from "./status.ts";
 import { openStateDir, readState } from "./store.ts";
+import { resourcesBefore } from "./update-back.ts";
 import { mergeResources, resourcesOf } from "./update-config.ts";
 
 /** What an update may be given besides the resources. */
@@ -58,13 +59,12 @@ export async function updateContainer(
     const cgroups = mergeResources(old, resources);
     const paths = summary.cgroupPaths;
     const unit = summary.systemdCgroup ? await unitSetter(summary, warn) : (all: LinuxResources) => all;
+    const tried = resourcesOf(cgroups);
+    const before = resourcesBefore(resourcesOf(old), tried, paths);
     try {
-      runPart(compileUpdate(unit(resourcesOf(cgroups)), paths));
+      runPart(compileUpdate(unit(tried), paths));
     } catch (error) {
-      const explained = explainLimit(error, paths, resourcesOf(cgroups));
-      // systemd has set the tasks' limit by now; where there was none, that is what to go back to.
-      const before = resourcesOf(old);
-      if (summary.systemdCgroup && before.pids?.limit === undefined) before.pids = { limit: -1 };
+      const explained = explainLimit(error, paths, tried);
       setBack(before, paths, unit, warn);
       throw explained;
     }
@@ -92,14 +92,13 @@ async function unitSetter(
 
 /** runc warns in the same words. */
 function setBack(
-  old: LinuxResources,
+  before: LinuxResources,
   paths: CgroupPaths,
   unit: UnitSetter,
   warn: (message: string) => void,
 ): void {
   try {
-    const { checkBeforeUpdate: _, ...memory } = old.memory ?? {};
-    runPart(compileUpdate(unit({ ...old, memory }), paths));
+    runPart(compileUpdate(unit(before), paths));
   } catch (error) {
     warn(
       `Setting back cgroup configs failed due to error: ${renderError(error)}, ` +

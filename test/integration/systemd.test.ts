@@ -219,6 +219,34 @@ buncDescribe.skipIf(!booted || host.cgroupV1)("with systemd", () => {
     expect([file("memory.max"), file("pids.max")]).toEqual([String(48 << 20), "30"]);
   });
 
+  test("a refused update leaves the unit as it was", async () => {
+    const container = scope();
+    await start(container);
+    const names = ["MemoryMax", "MemoryLow", "TasksMax", "CPUQuotaPerSecUSec", "AllowedCPUs"];
+    const file = (name: string) => container.cgroupFile("unified", name);
+    const files = () => ["memory.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus"].map(file);
+    const [had, held] = [properties(unitOf(container), ...names), files()];
+    const flags = [
+      "--memory",
+      "64m",
+      "--memory-reservation",
+      "8m",
+      "--pids-limit",
+      "9",
+      "--cpuset-cpus",
+      "0",
+    ];
+    // Of no interest to systemd, and refused by the kernel.
+    const wrong = ["--cpu-share", "300", "--cpu-quota", "30000", "--cpu-burst", "999999999"];
+    const result = await rig.call(["update", ...flags, ...wrong, container.id]);
+    expect([result.code, result.stderr]).toEqual([1, expect.stringContaining("burst")]);
+    expect(result.stderr).not.toContain("Setting back");
+    // systemd is told the number of tasks that it allows by itself, where it was told none.
+    expect(properties(unitOf(container), ...names)).toEqual(had);
+    output(["systemctl", "daemon-reload"]);
+    expect(files()).toEqual(held);
+  });
+
   test("idle or a weight: systemd has one of them", async () => {
     const container = scope();
     await start(container);

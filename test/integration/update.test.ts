@@ -94,21 +94,37 @@ describe("update", () => {
     await container.detach();
     const { memory, pids } = limitOf(container);
     const state = join(rig.scratch.root, container.id, "state.json");
+    const file = (v1Name: string, v2Name: string) =>
+      v1 ? container.cgroupFile(v1Name.split(".")[0]!, v1Name) : container.cgroupFile("unified", v2Name);
+    const others = () => [
+      file("cpu.shares", "cpu.weight"),
+      file("cpuset.cpus", "cpuset.cpus"),
+      file("memory.soft_limit_in_bytes", "memory.low"),
+      file("cpu.cfs_quota_us", "cpu.max"),
+    ];
+    // A limit that a former update set is not in the state, when a later one does not name it.
+    (await container.call("update", "--pids-limit", "30")).ok();
+    (await container.call("update", "--memory", "40m")).ok();
     const before = readFileSync(state, "utf8");
-    const result = await container.call(
-      "update",
+    const had = others();
+    const flags = [
       "--memory",
       "64m",
+      "--memory-reservation",
+      "8m",
       "--pids-limit",
       "9",
-      "--cpu-period",
-      "1",
-    );
+      "--cpu-share",
+      "300",
+    ];
+    const result = await container.call("update", ...flags, "--cpuset-cpus", "0", "--cpu-period", "1");
     expect(result.code).toBe(1);
     expect(result.stderr).toContain("linux.resources.cpu.period");
-    expect(memory()).toBe(String(32 << 20));
+    expect(memory()).toBe(String(40 << 20));
     expect(readFileSync(state, "utf8")).toBe(before);
-    expect(pids()).toBe("max");
+    expect(pids()).toBe("30");
+    expect(others()).toEqual(had);
+    expect(result.stderr).not.toContain("Setting back");
   });
 
   test("a program inside meets the new limit", async () => {

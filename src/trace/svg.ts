@@ -27,6 +27,8 @@ text { font: 11px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; 
 .in { fill: #0d1117; }
 .back { fill: #ffffff; }
 .stripe { fill: #f3f5f7; }
+.halo { paint-order: stroke; stroke: #ffffff; stroke-width: 4; stroke-linejoin: round; }
+.on { stroke: #f3f5f7; }
 .grid { stroke: #d0d7de; stroke-width: 1; }
 .step { fill: #7c8ea3; } .call { fill: #4a90d9; } .op { fill: #2f9e6e; } .wait { fill: #d8dee4; } .failed { fill: #d1242f; }
 @media (prefers-color-scheme: dark) {
@@ -38,6 +40,8 @@ text { fill: #e6edf3; }
 .back { fill: #0d1117; }
 .stripe { fill: #161b22; }
 .grid { stroke: #30363d; }
+.halo { stroke: #0d1117; }
+.on { stroke: #161b22; }
 .step { fill: #7d8590; } .call { fill: #539bf5; } .op { fill: #3fb97f; } .wait { fill: #768390; } .failed { fill: #f85149; }
 }`;
 
@@ -49,7 +53,9 @@ export function traceSvg(timeline: Timeline): string {
   const drawn = timeline.slices.filter((slice) => !slice.skipped && !slice.untimed);
   const out: string[] = [];
   let y = 34;
-  out.push(label(MARGIN, y, `${title}: ${duration(whole)}`, "title"));
+  const length = `: ${duration(whole)}`;
+  const room = ((WIDTH - 2 * MARGIN) * 11) / 15 - length.length * CHARACTER;
+  out.push(label(MARGIN, y, cut(title, room) + length, "title"));
   for (const line of [...(error === undefined ? [] : [`failed: ${error}`]), ...notes]) {
     y += ROW;
     out.push(
@@ -82,7 +88,7 @@ export function traceSvg(timeline: Timeline): string {
       body.push(
         `<rect class="stripe" x="${MARGIN}" y="${y}" width="${WIDTH - 2 * MARGIN}" height="${ROW}"/>`,
       );
-    body.push(row(slice, own, lanes[slice.lane]!.name, y, scale, start));
+    body.push(row(slice, own, lanes[slice.lane]!.name, y, i % 2 === 0, scale, start));
     y += ROW;
   }
   if (left > 0) {
@@ -110,7 +116,7 @@ function grid(top: number, bottom: number, whole: number): string[] {
   for (let at = 0; at <= whole; at += step) {
     const x = number(LABELS + (AXIS * at) / whole);
     out.push(`<line class="grid" x1="${x}" y1="${top + 2}" x2="${x}" y2="${bottom}"/>`);
-    out.push(`<text class="dim" x="${x}" y="${top - 2}" text-anchor="middle">${duration(at)}</text>`);
+    out.push(`<text class="dim" x="${x}" y="${top - 2}" text-anchor="middle">${round(at)}</text>`);
   }
   return out;
 }
@@ -149,6 +155,7 @@ function row(
   own: number,
   lane: string,
   y: number,
+  striped: boolean,
   scale: (time: number) => number,
   zero: number,
 ): string {
@@ -157,15 +164,28 @@ function row(
   const base = y + 11;
   const side = slice.kind === "step" ? "" : `${lane} `;
   const index = slice.index === undefined ? "" : `${slice.index} `;
-  const words = cut(`${side}${index}${slice.text}`, LABELS - MARGIN - 12);
-  const time = `${duration(own)}${slice.errno ? ` ${slice.errno}` : ""}`;
+  const text = slice.text.replaceAll("AT_FDCWD, ", "");
+  const words = cut(`${side}${index}${text}`, LABELS - MARGIN - 12);
+  const span = duration(slice.end - slice.start);
+  const part = duration(own);
+  const time = `${span}${part === span ? "" : ` (${part} own)`}${slice.errno ? ` ${slice.errno}` : ""}`;
+  const kind = `${slice.failed ? "bad" : "dim"} halo${striped ? " on" : ""}`;
   return [
     `<g>${tip(slice, zero)}`,
     label(MARGIN + 4, base, words, slice.failed ? "bad" : ""),
     `<rect class="${style(slice)}" x="${number(x)}" y="${y + 2}" width="${number(width)}" height="${ROW - 5}"/>`,
-    label(number(x + width + 4), base, time, slice.failed ? "bad" : "dim"),
+    beside(x, width, base, time, kind),
     "</g>",
   ].join("");
+}
+
+/** A bar's duration: right of it, left where there is no room for that, and in it where there is none either. */
+function beside(x: number, width: number, y: number, text: string, kind: string): string {
+  const needed = text.length * CHARACTER + 4;
+  if (x + width + needed <= WIDTH - MARGIN) return label(number(x + width + 4), y, text, kind);
+  const left = x - needed >= LABELS;
+  const at = left ? x - 4 : x + width - 4;
+  return `<text class="${left ? kind : "in"}" x="${number(at)}" y="${y}" text-anchor="end">${xml(text)}</text>`;
 }
 
 /** The slices with the most time of their own, in the order of time. */
@@ -202,6 +222,18 @@ function duration(nanoseconds: number): string {
   if (nanoseconds >= 1e9) return `${(nanoseconds / 1e9).toFixed(2)} s`;
   if (nanoseconds >= 1e6) return `${(nanoseconds / 1e6).toFixed(2)} ms`;
   return `${(nanoseconds / 1e3).toFixed(nanoseconds < 1e4 ? 1 : 0)} us`;
+}
+
+/** A round time, as short as it is exact: "0", "2.5 ms". */
+function round(nanoseconds: number): string {
+  for (const [unit, name] of [
+    [1e9, "s"],
+    [1e6, "ms"],
+    [1e3, "us"],
+  ] as const) {
+    if (nanoseconds >= unit) return `${Number((nanoseconds / unit).toPrecision(6))} ${name}`;
+  }
+  return nanoseconds > 0 ? `${Math.round(nanoseconds)} ns` : "0";
 }
 
 function number(value: number): number {

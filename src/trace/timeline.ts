@@ -216,7 +216,8 @@ function initSlices(run: InitRun, lane: number, traceEnd: number): Slice[] {
     if (i > reached) break;
     const time = times[i];
     const op = ops[i]!;
-    const text = run.kept ? op.options.about || told.call : told.text;
+    // Of what another command left for this one there is only what its error would say.
+    const text = run.kept ? op.options.about?.replace(/^error running /, "") || told.call : told.text;
     const slice: Slice = {
       ...{ lane, depth: 0, kind: "op", name: told.call, text, phase: told.phase, path: told.path },
       ...{ start: at, end: at, index: first + i },

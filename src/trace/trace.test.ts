@@ -218,7 +218,8 @@ describe("the picture", () => {
       const size = attributes!.includes("title") ? 9.2 : 6.7;
       const plain = text!.replace(/&[a-z]+;/g, "x");
       const width = plain.length * size;
-      const from = attributes!.includes("middle") ? get("x") - width / 2 : get("x");
+      const before = attributes!.includes('"middle"') ? width / 2 : attributes!.includes('"end"') ? width : 0;
+      const from = get("x") - before;
       rows.set(get("y"), [...(rows.get(get("y")) ?? []), [from, from + width, plain]]);
     }
     return rows;
@@ -266,6 +267,28 @@ describe("the picture", () => {
     const svg = checked(traceSvg(timeline(recorded({ ops, times, failed, ended: undefined }, { error }))));
     expect(svg).toContain('class="failed"');
     expect(svg).toContain("shorter ones are only in the overview");
+  });
+
+  test("durations stand where there is room for them; a step says what of its time is its own", () => {
+    const steps = [
+      { name: "start", path: "", start: 0, end: 1_000_000 },
+      { name: "wait for the program's end", path: "", start: 1_000_000, end: 100_000_000 },
+    ];
+    const calls = [
+      { call: abi.SYS_ppoll, args: [], ...time(1_000_000, 99_000_000) },
+      { call: abi.SYS_close, args: [3], ...time(99_900_000, 100_000_000, -abi.ETIMEDOUT) },
+    ];
+    const whole = recorded({}, { steps, calls, parts: [], inits: [], loaded: 0, end: 100_000_000 });
+    const svg = checked(traceSvg(timeline(whole)));
+    expect(svg).toMatch(/>99\.00 ms \(900 us own\)</);
+    expect(svg).toMatch(/class="dim halo[^"]*" x="[0-9.]+" y="[0-9]+" text-anchor="end">100 us ETIMEDOUT</);
+    // Round times have no decimals that say nothing.
+    for (const text of ["0", "10 ms", "100 ms"]) expect(svg).toContain(`text-anchor="middle">${text}</text>`);
+  });
+
+  test("the longest id there may be does not run out of it", () => {
+    const svg = checked(traceSvg({ ...timeline(recorded()), title: `run ${"x".repeat(1024)}` }));
+    expect(svg).toMatch(/class="title"[^>]*>run x+…: 21 us</);
   });
 
   test("of nothing at all", () => {

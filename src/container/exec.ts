@@ -5,7 +5,7 @@ import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
 import { type LaunchSettings, Stage } from "../launch/context.ts";
 import { ExecProgram } from "../launch/exec.ts";
-import { maskText, parseNumberList } from "../launch/process.ts";
+import { maskText, parseNumberList } from "../launch/scheduling.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";

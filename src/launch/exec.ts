@@ -14,7 +14,7 @@ import {
 } from "./context.ts";
 import { compileProgram, PIDFD_FD } from "./finish.ts";
 import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
-import { compileRlimitRoom } from "./process.ts";
+import { compileRlimitRoom } from "./rlimits.ts";
 import { planTerminal } from "./terminal.ts";
 
 /** What is known of the container. */

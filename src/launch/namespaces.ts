@@ -3,8 +3,8 @@ import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 import { type Context, NAMESPACES, type SentPart, Stage } from "./context.ts";
-import { compileRlimitRoom } from "./process.ts";
 import type { OpOptions, Slot } from "./program.ts";
+import { compileRlimitRoom } from "./rlimits.ts";
 
 /** The sign bit of a slot: set when what it keeps failed. */
 const SIGN = -(2 ** 63);

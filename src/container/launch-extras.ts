@@ -56,6 +56,14 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
     extras.rdt = (await import("../cgroup/resctrl.ts")).planRdt(spec.linux.intelRdt, options.id);
   const profile = spec.linux?.seccomp;
   if (profile) extras.seccomp = (await import("./seccomp-filter.ts")).loadFilter(profile, options, spec);
+  if (spec.linux?.netDevices) {
+    const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
+    // An ordinary user has no rights on the devices of the host's network namespace.
+    if (sys(abi.SYS_geteuid) !== 0) throw noDevices();
+    const devices = findNetDevices(spec);
+    extras.netDevices = devices;
+    extras.moveDevices = (pid) => moveNetDevices(devices, pid);
+  }
   if (spec.hooks) {
     const { hookEnvironment, hookFiles, openHookFiles } = await import("./hooks.ts");
     extras.hookEnv = hookEnvironment();
@@ -64,14 +72,6 @@ export async function loadExtras(spec: Spec, options: LaunchOptions, stateDir: s
     if (hasHooks(spec)) extras.hookFiles = hookFiles(spec, options.bundle);
     // Before anything is made, and for hooks of other commands too, as crun does.
     extras.hookOutput = openHookFiles(extras.hookFiles);
-  }
-  if (spec.linux?.netDevices) {
-    const { findNetDevices, moveNetDevices } = await import("./net-devices.ts");
-    // An ordinary user has no rights on the devices of the host's network namespace.
-    if (sys(abi.SYS_geteuid) !== 0) throw noDevices();
-    const devices = findNetDevices(spec);
-    extras.netDevices = devices;
-    extras.moveDevices = (pid) => moveNetDevices(devices, pid);
   }
   return extras;
 }

@@ -68,11 +68,13 @@ export class Launcher {
     checkTerminal(bundle.spec, options, mode);
     tracer?.step("make the state directory");
     const dir = createStateDir(options.root, options.id);
+    let extras: Extras | undefined;
     try {
       tracer?.step("prepare what the bundle and the caller ask for");
-      const extras = await loadExtras(bundle.spec, options, dir.path);
+      extras = await loadExtras(bundle.spec, options, dir.path);
       return new Launcher(options, mode, bundle.spec, bundle.spec.root.path, dir, extras);
     } catch (error) {
+      extras?.hookOutput?.close();
       removeStateDir(dir);
       dir.close();
       throw error;

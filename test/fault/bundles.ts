@@ -32,6 +32,7 @@ export function terminalBundle(rig: Rig): Walked {
     const hooks: Partial<Record<HookKind, { path: string; args: string[] }[]>> = {};
     for (const kind of hookKinds) hooks[kind] = [{ path: "/bin/true", args: ["true"] }];
     config.hooks = hooks;
+    config.annotations = { "run.oci.hooks.stdout": "/dev/null" };
   });
   return { container, terminal: true };
 }

@@ -93,13 +93,16 @@ function checkCapabilities(sets: LinuxCapabilities, out: Findings, path: string)
     }
   }
   const { ambient = [], inheritable = [], permitted = [] } = sets;
+  let refused = "";
   for (let i = 0; i < ambient.length; i++) {
     const name = ambient[i]!;
     if (!isCapability(name) || (inheritable.includes(name) && permitted.includes(name))) continue;
-    // runc warns as well and goes on without; the first words are its own.
-    const message = `can't raise ambient capability ${name}: it must be permitted and inheritable too`;
-    warning(out, `${path}.ambient[${i}]`, message);
+    refused += refused === "" ? name : `, ${name}`;
   }
+  if (refused === "") return;
+  // runc warns as well and goes on without; the first words are its own. Buildah's processes have them all.
+  const message = `can't raise ambient capability ${refused}: it must be permitted and inheritable too`;
+  warning(out, `${path}.ambient`, message);
 }
 
 function isCapability(name: string): boolean {

@@ -40,8 +40,10 @@ LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
 	runc crun containerd redis-server uidmap strace iproute2 util-linux procps mandoc zsh fish
+# For `make clients-test` alone.
+CLIENTS_APT := docker.io iptables podman buildah conmon containernetworking-plugins
 
-.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test lint format bench bench-shim install clean deps apt npm
+.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test clients-test lint format bench bench-shim install clean deps apt clients-apt npm
 
 build: $(or $(if $(filter $(NATIVE),$(ARCH)),bunc),$(if $(filter arm64 aarch64,$(ARCH)),bunc-arm64),wrong-arch)
 
@@ -53,8 +55,8 @@ wrong-arch:
 
 deps: apt npm
 
-apt:
-	@missing=; for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+apt clients-apt:
+	@missing=; for p in $(APT) $(if $(filter clients-apt,$@),$(CLIENTS_APT)); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "installing from Debian:$$missing"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
@@ -174,6 +176,11 @@ test-integration: bunc build/test-helper
 
 test-shim: bunc build/test-helper
 	$(BUN) test --timeout 120000 test/shim
+
+# Docker, podman and buildah of Debian, some 250 MB of packages: not part of `make test`. Their daemons have everything of
+# their own, a network namespace too.
+clients-test: clients-apt bunc build/test-helper
+	$(BUN) test --timeout 120000 test/clients
 
 # The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
 cgroup2-test: bunc build/test-helper

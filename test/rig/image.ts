@@ -1,4 +1,5 @@
-// An image of one layer as a client imports it: an archive of an OCI image layout (image-spec, image-layout.md).
+// An image of one layer as a client imports it: an archive of an OCI image layout (image-spec, image-layout.md), which is
+// also what `docker save` writes.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -28,6 +29,7 @@ export function makeImage(build: string, rootfs: string, name: string): string {
       os: "linux",
       config: { Env: ["PATH=/bin"], Cmd: ["sh"] },
       rootfs: { type: "layers", diff_ids: [layer.digest] },
+      history: [{ created_by: "the tests" }],
     }),
   );
   const manifest = put(
@@ -45,6 +47,9 @@ export function makeImage(build: string, rootfs: string, name: string): string {
   };
   writeFileSync(join(build, "image/index.json"), JSON.stringify(index));
   writeFileSync(join(build, "image/oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
+  const blob = ({ digest }: { digest: string }) => `blobs/${digest.replace(":", "/")}`;
+  const saved = [{ Config: blob(config), RepoTags: [name], Layers: [blob(layer)] }];
+  writeFileSync(join(build, "image/manifest.json"), JSON.stringify(saved));
   const archive = join(build, "image.tar");
   output(["tar", "-C", join(build, "image"), "-cf", archive, "."]);
   return archive;

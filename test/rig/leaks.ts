@@ -126,6 +126,20 @@ export function findCgroups(tag: string): Leak[] {
   return found;
 }
 
+/** Removes a cgroup at the top of every hierarchy, with those below it, as far as nothing is in them. */
+export function removeCgroup(name: string): void {
+  for (const point of new Set(cgroupMounts().values())) {
+    const dir = join(point, name);
+    for (const path of [...directoriesBelow(dir), dir]) {
+      try {
+        rmdirSync(path);
+      } catch {
+        // Not in this hierarchy, or still in use: the rig tells.
+      }
+    }
+  }
+}
+
 function directoriesBelow(dir: string): string[] {
   const found: string[] = [];
   for (const entry of existsSync(dir) ? readdirSync(dir, { withFileTypes: true }) : []) {

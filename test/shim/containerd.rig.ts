@@ -1,18 +1,24 @@
 // A containerd of Debian's with everything of its own: directories, socket, namespace, and bunc's shim in its $PATH.
 import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type ClientOptions, clientOnTerminal, runClient, type Said } from "../rig/client.ts";
 import { makeImage } from "../rig/image.ts";
+import { removeCgroup } from "../rig/leaks.ts";
+import type { Pty } from "../rig/pty.ts";
 import type { Rig } from "../rig/rig.ts";
 import { makeRootfs } from "../rig/rootfs.ts";
-import { cgroupMounts, runtime } from "../rig/runtime.ts";
+import { runtime } from "../rig/runtime.ts";
 
 export const IMAGE = "docker.io/library/busybox:test";
 
-/** What a client said and how it ended. */
-export interface Said {
-  code: number;
-  stdout: string;
-  stderr: string;
+/** What a daemon may have beside the usual. */
+export interface ContainerdOptions {
+  /** Other names that bunc is found by in the daemon's $PATH. */
+  links?: string[];
+  /** A command that is put before the daemon's: `["nsenter", "-t", "1", "-n"]`. */
+  wrap?: string[];
+  /** The cri plugin's table of config.toml; without it there is no cri plugin. */
+  cri?: string;
 }
 
 export class Containerd {
@@ -21,14 +27,19 @@ export class Containerd {
   readonly namespace: string;
   private daemon: ReturnType<typeof Bun.spawn> | undefined;
 
-  constructor(readonly rig: Rig) {
+  constructor(
+    readonly rig: Rig,
+    private readonly options: ContainerdOptions = {},
+  ) {
     // Paths of sockets are short; those of mounts have the rig's tag in them.
     this.dir = mkdtempSync("/tmp/bcd-");
     this.namespace = rig.unique();
     rig.defer(() => this.stop());
     mkdirSync(join(this.dir, "bin"));
-    symlinkSync(runtime, join(this.dir, "bin/containerd-shim-bunc-v2"));
-    const disabled = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"];
+    for (const name of ["containerd-shim-bunc-v2", ...(options.links ?? [])])
+      symlinkSync(runtime, join(this.dir, "bin", name));
+    const disabled = ["io.containerd.internal.v1.opt"];
+    if (options.cri === undefined) disabled.push("io.containerd.grpc.v1.cri");
     for (const name of ["btrfs", "zfs", "devmapper", "aufs"])
       disabled.push(`io.containerd.snapshotter.v1.${name}`);
     writeFileSync(
@@ -38,15 +49,25 @@ root = "${join(rig.scratch.bundles, "root")}"
 state = "${join(rig.scratch.bundles, "state")}"
 disabled_plugins = ${JSON.stringify(disabled)}
 [grpc]
-  address = "${this.dir}/c.sock"
-`,
+  address = "${this.socket}"
+${options.cri ?? ""}`,
     );
+  }
+
+  get socket(): string {
+    return join(this.dir, "c.sock");
+  }
+
+  /** $PATH of the daemon: bunc first. */
+  get path(): string {
+    return `${join(this.dir, "bin")}:${this.rig.env.PATH}`;
   }
 
   /** Starts the daemon, or starts it again; resolves when it answers. */
   async start(): Promise<void> {
-    this.daemon = Bun.spawn(["containerd", "-c", join(this.dir, "config.toml")], {
-      env: { ...this.rig.env, PATH: `${join(this.dir, "bin")}:${this.rig.env.PATH}` },
+    const command = ["containerd", "-c", join(this.dir, "config.toml")];
+    this.daemon = Bun.spawn([...(this.options.wrap ?? []), ...command], {
+      env: { ...this.rig.env, PATH: this.path },
       stdin: "ignore",
       stdout: "ignore",
       stderr: Bun.file(join(this.rig.scratch.output, `containerd-${this.namespace}`)),
@@ -64,32 +85,36 @@ disabled_plugins = ${JSON.stringify(disabled)}
     await this.daemon?.exited;
   }
 
-  /** Runs ctr; "RUNTIME" among the arguments is bunc's. */
-  async ctr(...args: string[]): Promise<Said> {
-    const client = Bun.spawn(["ctr", "-a", join(this.dir, "c.sock"), "-n", this.namespace, ...args], {
-      env: this.rig.env,
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    const timer = setTimeout(() => client.kill("SIGKILL"), 40_000);
-    const [stdout, stderr, code] = await Promise.all([
-      client.stdout.text(),
-      client.stderr.text(),
-      client.exited,
-    ]);
-    clearTimeout(timer);
-    return { code, stdout, stderr };
+  private command(args: string[]): string[] {
+    return ["ctr", "-a", this.socket, "-n", this.namespace, ...args];
+  }
+
+  ctr(...args: string[]): Promise<Said> {
+    return this.ctrWith({}, ...args);
+  }
+
+  ctrWith(options: ClientOptions, ...args: string[]): Promise<Said> {
+    return runClient(this.rig, this.command(args), options);
+  }
+
+  /** Starts ctr on a terminal. */
+  terminal(...args: string[]): Pty {
+    return clientOnTerminal(this.rig, this.command(args));
+  }
+
+  /** Flags of every `ctr run`. */
+  get runFlags(): string[] {
+    return ["--runtime", "io.containerd.bunc.v2", "--fifo-dir", join(this.dir, "fifo")];
   }
 
   /** `ctr run` with bunc as the runtime. */
   run(flags: string[], id: string, ...command: string[]): Promise<Said> {
-    return this.ctr("run", "--runtime", "io.containerd.bunc.v2", ...flags, IMAGE, id, ...command);
+    return this.ctr("run", ...this.runFlags, ...flags, IMAGE, id, ...command);
   }
 
   /** Pids of the shims of this daemon. */
   shims(): number[] {
-    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-bunc-v2.*-namespace ${this.namespace}`]);
+    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-namespace ${this.namespace}`]);
     return found.stdout.toString().split("\n").filter(Boolean).map(Number);
   }
 
@@ -112,13 +137,7 @@ disabled_plugins = ${JSON.stringify(disabled)}
     }
     await this.kill();
     for (const pid of this.shims()) process.kill(pid, "SIGKILL");
-    for (const point of new Set(cgroupMounts().values())) {
-      try {
-        rmdirSync(join(point, this.namespace));
-      } catch {
-        // Not in this hierarchy, or still in use: the rig tells.
-      }
-    }
+    removeCgroup(this.namespace);
     // The runtime's root for the namespace; empty, or the test fails.
     for (const dir of [`/run/containerd/runc/${this.namespace}`]) {
       try {

@@ -2,9 +2,10 @@
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { resizeSeen } from "../rig/client.ts";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe } from "../rig/runtime.ts";
-import { Containerd } from "./containerd.rig.ts";
+import { Containerd, IMAGE } from "./containerd.rig.ts";
 
 const rig = useRig();
 
@@ -53,6 +54,57 @@ buncDescribe("ctr", () => {
     const missing = await containerd.run(["--rm"], "three", "/nowhere");
     expect(missing.stderr).toContain('exec: "/nowhere": stat /nowhere: no such file or directory');
     await containerd.ctr("container", "rm", "three");
+    await expectNothing(containerd);
+  });
+
+  test("attaches, again and again, with and without a terminal", async () => {
+    const containerd = await started();
+    const script = "trap 'exit 8' TERM; while true; do echo tick; sleep 0.05; done";
+    expect((await containerd.run(["-d"], "plain", "sh", "-c", script)).code).toBe(0);
+    for (let i = 0; i < 2; i++) {
+      const client = containerd.terminal("task", "attach", "plain");
+      await client.until("tick\r\ntick");
+      await client.close();
+    }
+    // Without a reader it goes on as far as the pipe allows; the next reader gets it.
+    const last = containerd.ctr("task", "attach", "plain");
+    await Bun.sleep(300);
+    expect((await containerd.ctr("task", "kill", "plain")).code).toBe(0);
+    expect(await last).toMatchObject({ code: 8, stdout: expect.stringMatching(/^(tick\n)+$/) });
+
+    const run = ["run", "-d", "-t", ...containerd.runFlags, IMAGE, "tty"];
+    expect(await containerd.terminal(...run, "sh", "-c", "echo up; exec sh").exited()).toBe(0);
+    for (let i = 0; i < 2; i++) {
+      const client = containerd.terminal("task", "attach", "tty");
+      client.type(`echo number $((40 + ${i})); tty; stty size\n`);
+      await client.until(`number ${40 + i}`);
+      await client.until("/dev/pts/0");
+      await client.until("30 100");
+      expect(client.raw).toBe(true);
+      await client.close();
+    }
+    const client = containerd.terminal("task", "attach", "tty");
+    client.type("exit 5\n");
+    expect(await client.exited()).toBe(5);
+    // The one that saw the end has removed the task.
+    for (const id of ["plain", "tty"]) {
+      expect((await containerd.ctr("container", "rm", id)).code).toBe(0);
+    }
+    await expectNothing(containerd);
+  });
+
+  test("runs and execs on a terminal", async () => {
+    const containerd = await started();
+    const shell = containerd.terminal("run", "--rm", "-t", ...containerd.runFlags, IMAGE, "one", "sh");
+    await shell.until("/ # ");
+    await resizeSeen(shell);
+    const exec = containerd.terminal("task", "exec", "-t", "--exec-id", "e", "one", "sh");
+    await exec.until("/ # ");
+    exec.type("tty; exit 6\n");
+    await exec.until("/dev/pts/1");
+    expect(await exec.exited()).toBe(6);
+    shell.type("exit 4\n");
+    expect(await shell.exited()).toBe(4);
     await expectNothing(containerd);
   });
 

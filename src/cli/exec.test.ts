@@ -69,7 +69,12 @@ describe("exec", () => {
       ignorePaused: true,
       detach: true,
     });
-    expect(await options("-p", "file.json", "web")).toMatchObject({ process: { file: "file.json" } });
+    // Without the bundle's process there is no reason to look in the bundle for sockets.
+    expect(await options("-p", "file.json", ...sockets, "web")).toMatchObject({
+      process: { file: "file.json" },
+      consoleSocket: `${process.cwd()}/c.sock`,
+      pidfdSocket: `${process.cwd()}/p.sock`,
+    });
   });
 
   test("its own failures end with 255", async () => {

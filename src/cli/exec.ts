@@ -43,8 +43,10 @@ export function execOptions({
   if (options.preserveFds < 0) {
     throw new BuncError(`--preserve-fds must not be negative: ${options.preserveFds}`, { code: "usage" });
   }
-  if (flags["console-socket"]) options.consoleSocket = flags["console-socket"];
-  if (flags["pidfd-socket"]) options.pidfdSocket = flags["pidfd-socket"];
+  // runc enters the bundle only for a process that it makes from the one there.
+  const socket = (path: string) => (flags.process ? absolutePath(path) : path);
+  if (flags["console-socket"]) options.consoleSocket = socket(flags["console-socket"]);
+  if (flags["pidfd-socket"]) options.pidfdSocket = socket(flags["pidfd-socket"]);
   if (flags["pid-file"]) options.pidFile = absolutePath(flags["pid-file"]);
   return options;
 }

@@ -198,15 +198,11 @@ function cpusetProperties(
   path: string,
 ): Property[] {
   const properties: Property[] = [];
-  if (cpus) properties.push(...maskProperty("AllowedCPUs", cpus, host, `${path}.cpus`));
-  if (mems) properties.push(...maskProperty("AllowedMemoryNodes", mems, host, `${path}.mems`));
+  if ((!cpus && !mems) || host.version() < 244) return properties;
+  if (cpus) properties.push({ name: "AllowedCPUs", type: "ay", value: listBits(cpus, `${path}.cpus`) });
+  if (mems)
+    properties.push({ name: "AllowedMemoryNodes", type: "ay", value: listBits(mems, `${path}.mems`) });
   return properties;
-}
-
-/** No list at all means all that the cgroup above has. */
-function maskProperty(name: string, list: string, host: PropertyHost, path: string): Property[] {
-  if (host.version() < 244) return [];
-  return [{ name, type: "ay", value: list === "" ? [] : listBits(list, path) }];
 }
 
 /** More cpus than a kernel can be built for. */
@@ -287,8 +283,8 @@ function addUnified(
       );
     }
     if (BYTES[key]) early.push(uint(BYTES[key], numberOrMax(value, path)));
-    else if (key === "cpuset.cpus") early.push(...maskProperty("AllowedCPUs", value, host, path));
-    else if (key === "cpuset.mems") early.push(...maskProperty("AllowedMemoryNodes", value, host, path));
+    else if (key === "cpuset.cpus") early.push(...cpusetProperties(value, undefined, host, path));
+    else if (key === "cpuset.mems") early.push(...cpusetProperties(undefined, value, host, path));
     else if (key === "pids.max") {
       const limit = numberOrMax(value, path);
       late.push(uint("TasksMax", limit === 0n ? 1 : limit));

@@ -104,7 +104,10 @@ function readV2(before: LinuxResources, tried: LinuxResources, dir: string, file
       const [quota, period] = value.split(" ");
       target.quota = quota === "max" ? -1 : Number(quota);
       target.period = Number(period);
-    } else if (name !== "cpu.weight" || idle !== 1) before.unified![name] = value || "\n";
+    } else if (name.startsWith("cpuset.") && value === "") {
+      // No list is what the cgroup above has, but with processes in it a cgroup must have one.
+      before.unified![name] = files.text(`${dir.slice(0, dir.lastIndexOf("/"))}/${name}.effective`) || "0";
+    } else if (name !== "cpu.weight" || idle !== 1) before.unified![name] = value;
   }
   if (names.has("memory.max")) before.memory = { ...before.memory, limit: undefined, swap: undefined };
   if (names.has("memory.low")) before.memory = { ...before.memory, reservation: undefined };

@@ -222,9 +222,10 @@ buncDescribe.skipIf(!booted || host.cgroupV1)("with systemd", () => {
   test("a refused update leaves the unit as it was", async () => {
     const container = scope();
     await start(container);
-    const names = ["MemoryMax", "MemoryLow", "TasksMax", "CPUQuotaPerSecUSec", "AllowedCPUs"];
+    const names = ["MemoryMax", "MemoryLow", "TasksMax", "CPUQuotaPerSecUSec"];
     const file = (name: string) => container.cgroupFile("unified", name);
-    const files = () => ["memory.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus"].map(file);
+    const files = () =>
+      ["memory.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus.effective"].map(file);
     const [had, held] = [properties(unitOf(container), ...names), files()];
     const flags = [
       "--memory",

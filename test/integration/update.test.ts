@@ -98,7 +98,7 @@ describe("update", () => {
       v1 ? container.cgroupFile(v1Name.split(".")[0]!, v1Name) : container.cgroupFile("unified", v2Name);
     const others = () => [
       file("cpu.shares", "cpu.weight"),
-      file("cpuset.cpus", "cpuset.cpus"),
+      file("cpuset.cpus", "cpuset.cpus.effective"),
       file("memory.soft_limit_in_bytes", "memory.low"),
       file("cpu.cfs_quota_us", "cpu.max"),
     ];

@@ -121,11 +121,19 @@ export function roundQuota(resources: LinuxResources): LinuxResources {
  * kept (cgroup v2), with a warning in runc's words.
  */
 export function dropIdleWeight(resources: LinuxResources, warn: (message: string) => void): LinuxResources {
-  const { cpu } = resources;
-  if (cpu?.idle === undefined || Number(cpu.idle) !== 1 || isUnset(cpu.shares)) return resources;
-  warn("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight");
-  const { shares: _, ...rest } = cpu;
-  return { ...resources, cpu: rest };
+  const { cpu, unified } = resources;
+  const left = { ...resources };
+  if (cpu?.idle !== undefined && Number(cpu.idle) === 1 && !isUnset(cpu.shares)) {
+    warn("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight");
+    const { shares: _, ...rest } = cpu;
+    left.cpu = rest;
+  }
+  if (unified?.["cpu.idle"]?.trim() === "1" && unified["cpu.weight"] !== undefined) {
+    warn("unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight");
+    const { "cpu.weight": _, ...rest } = unified;
+    left.unified = rest;
+  }
+  return left;
 }
 
 /** Microseconds of a cpu per second, a multiple of 10 ms. */

@@ -259,6 +259,17 @@ buncDescribe.skipIf(!booted || host.cgroupV1)("with systemd", () => {
     expect(file("cpu.idle")).toBe("1");
     (await rig.call(["update", "--cpu-share", "2048", container.id])).ok();
     expect([file("cpu.idle"), file("cpu.weight")]).toEqual(["0", "174"]);
+    const given = container.path("resources.json");
+    const unified = async (values: Record<string, string>) => {
+      await Bun.write(given, JSON.stringify({ unified: values }));
+      return (await rig.call(["update", "--resources", given, container.id])).ok().stderr;
+    };
+    expect(await unified({ "cpu.idle": "1", "cpu.weight": "8" })).toContain(
+      "unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight",
+    );
+    expect(file("cpu.idle")).toBe("1");
+    expect(await unified({ "cpu.weight": "8" })).toBe("");
+    expect([file("cpu.idle"), file("cpu.weight")]).toEqual(["0", "8"]);
   });
 
   test("limits hold: memory, and the name can be used again after it failed", async () => {

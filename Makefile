@@ -36,6 +36,7 @@ C_HEADERS := c/bunc.h c/interp.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 PROTO = $(patsubst %.proto,%.gen.ts,$(shell find src -name '*.proto'))
 GEN = src/linux/abi.gen.ts src/linux/abi-table.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
+TEST_GEN = test/shim/cri.gen.ts
 LIBSECCOMP = $(shell sed -n 's/^.define SCMP_VER_\(MAJOR\|MINOR\|MICRO\)[ \t]*//p' $(SECCOMP)/include/seccomp.h | tr '\n' . | sed 's/.$$//')
 # To build: the first line. For the tests and `make bench`: real peers (runc, crun), a real server, and tools.
 APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
@@ -159,7 +160,7 @@ C_FORMATTED = c/*.c c/*.h test/rig/*.c test/rig/*.h test/bench/*.c test/unit-c/*
 test: deps
 	$(MAKE) lint test-unit test-integration test-shim cgroup2-test test-fault
 
-lint: $(GEN) $(BUN)
+lint: $(GEN) $(TEST_GEN) $(BUN)
 	clang-format --dry-run --Werror $(C_FORMATTED)
 	node_modules/.bin/biome check --error-on-warnings .
 	node_modules/.bin/tsc --noEmit -p .
@@ -174,7 +175,7 @@ test-unit: $(GEN) build/libbunc.so
 test-integration: bunc build/test-helper
 	$(BUN) test test/integration
 
-test-shim: bunc build/test-helper
+test-shim: bunc build/test-helper $(TEST_GEN)
 	$(BUN) test --timeout 120000 test/shim
 
 # Docker, podman and buildah of Debian, some 250 MB of packages: not part of `make test`. Their daemons have everything of
@@ -187,7 +188,7 @@ cgroup2-test: bunc build/test-helper
 	test/vm/cgroup2 $(BUN) test --timeout 60000 $(or $(TESTS),cgroup.test cgroup-v2 devices events.test kill-delete lifecycle mount-special takeover.test)
 
 # A Debian system with systemd and cgroup v2 under QEMU; LANES of test/vm/lane (root systemd user), TESTS: files.
-vm-test: bunc build/test-helper
+vm-test: bunc build/test-helper $(TEST_GEN)
 	test/vm/run $(LANES) -- $(TESTS)
 
 # What was built for arm64, under qemu-user (Debian's qemu-user-static).
@@ -223,4 +224,4 @@ install: bunc build/share
 	cd build/share && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/{} \;
 
 clean:
-	rm -rf build bunc bunc-arm64 src/linux/abi.gen.ts src/linux/abi-table.gen.ts $(PROTO)
+	rm -rf build bunc bunc-arm64 src/linux/abi.gen.ts src/linux/abi-table.gen.ts $(PROTO) $(TEST_GEN)

@@ -9,9 +9,10 @@ import { output } from "./rootfs.ts";
  * Makes the archive in an empty directory.
  * @param rootfs what the layer holds
  * @param name the image's, for the client
+ * @param command what is run when nothing else is said
  * @returns its path
  */
-export function makeImage(build: string, rootfs: string, name: string): string {
+export function makeImage(build: string, rootfs: string, name: string, command = ["sh"]): string {
   const layerFile = join(build, "layer.tar");
   output(["tar", "-C", rootfs, "-cf", layerFile, "."]);
   const blobs = join(build, "image/blobs/sha256");
@@ -27,7 +28,7 @@ export function makeImage(build: string, rootfs: string, name: string): string {
     JSON.stringify({
       architecture: process.arch === "arm64" ? "arm64" : "amd64",
       os: "linux",
-      config: { Env: ["PATH=/bin"], Cmd: ["sh"] },
+      config: { Env: ["PATH=/bin"], Cmd: command },
       rootfs: { type: "layers", diff_ids: [layer.digest] },
       history: [{ created_by: "the tests" }],
     }),

@@ -1,7 +1,7 @@
 // A containerd of Debian's with everything of its own: directories, socket, namespace, and bunc's shim in its $PATH.
 import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ClientOptions, clientOnTerminal, runClient, type Said } from "../rig/client.ts";
+import { type ClientOptions, clientOnTerminal, runClient, type Said, well } from "../rig/client.ts";
 import { makeImage } from "../rig/image.ts";
 import { removeCgroup } from "../rig/leaks.ts";
 import type { Pty } from "../rig/pty.ts";
@@ -17,8 +17,8 @@ export interface ContainerdOptions {
   links?: string[];
   /** A command that is put before the daemon's: `["nsenter", "-t", "1", "-n"]`. */
   wrap?: string[];
-  /** The cri plugin's table of config.toml; without it there is no cri plugin. */
-  cri?: string;
+  /** The cri plugin's tables of config.toml, given the daemon's directory; without it there is no cri plugin. */
+  cri?: (dir: string) => string;
 }
 
 export class Containerd {
@@ -50,8 +50,13 @@ state = "${join(rig.scratch.bundles, "state")}"
 disabled_plugins = ${JSON.stringify(disabled)}
 [grpc]
   address = "${this.socket}"
-${options.cri ?? ""}`,
+${options.cri?.(this.dir) ?? ""}`,
     );
+  }
+
+  /** Where the shim's runtime keeps its state. */
+  get runtimeRoot(): string {
+    return `/run/containerd/runc/${this.namespace}`;
   }
 
   get socket(): string {
@@ -114,20 +119,15 @@ ${options.cri ?? ""}`,
 
   /** Pids of the shims of this daemon. */
   shims(): number[] {
-    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-namespace ${this.namespace}`]);
+    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-address ${this.socket} `]);
     return found.stdout.toString().split("\n").filter(Boolean).map(Number);
   }
 
   /** Makes an image of one layer with busybox, and imports it. */
-  async importImage(): Promise<void> {
+  async importImage(namespace = this.namespace, name = IMAGE, command = ["sh"]): Promise<void> {
     const build = this.rig.directory();
-    makeRootfs(join(build, "rootfs"), this.rig.scratch.store);
-    const { code, stderr } = await this.ctr(
-      "images",
-      "import",
-      makeImage(build, join(build, "rootfs"), IMAGE),
-    );
-    if (code !== 0) throw new Error(`ctr images import: ${stderr}`);
+    const rootfs = makeRootfs(join(build, "rootfs"), this.rig.scratch.store);
+    well(await this.ctr("-n", namespace, "images", "import", makeImage(build, rootfs, name, command)));
   }
 
   private async stop(): Promise<void> {

@@ -97,7 +97,7 @@ buncDescribe("restore", () => {
   test("hooks: prestart and createRuntime with the pid that criu tells, poststop at the end", async () => {
     const said = join(rig.directory(), "said");
     const hook = (name: string) => [
-      { path: "/bin/sh", args: ["sh", "-c", `echo ${name} $(cat) >> ${said}`] },
+      { path: "/bin/sh", args: ["sh", "-c", `echo ${name} $(cat) >> ${said}; echo ${name}`] },
     ];
     const b = bench(rig, { steps: RESTORED }, (config) => {
       config.hooks = {
@@ -106,6 +106,7 @@ buncDescribe("restore", () => {
         poststart: hook("poststart"),
         poststop: hook("poststop"),
       };
+      config.annotations = { "run.oci.hooks.stdout": `${said}.out` };
     });
     fakeImages(b);
     (await b.restore("--detach")).ok();
@@ -113,6 +114,7 @@ buncDescribe("restore", () => {
     (await b.container.remove("--force")).ok();
     const lines = readFileSync(said, "utf8").trim().split("\n");
     expect(lines.map((line) => line.split(" ")[0])).toEqual(["prestart", "createRuntime", "poststop"]);
+    expect(readFileSync(`${said}.out`, "utf8")).toBe("prestart\ncreateRuntime\npoststop\n");
     expect(JSON.parse(lines[0]!.slice(9))).toMatchObject({
       id: b.container.id,
       pid,
@@ -210,6 +212,14 @@ buncDescribe("a restore that fails", () => {
     );
     const terminal = made([{ notify: "orphan-pts-master" }, { answer: {} }]);
     expect(await failed(terminal)).toContain("it has sent no terminal");
+  });
+
+  test("when a file for what hooks say cannot be opened", async () => {
+    const b = made(RESTORED, (config) => {
+      config.hooks = { createRuntime: [{ path: "/bin/true" }] };
+      config.annotations = { "run.oci.hooks.stderr": "/no/such/file" };
+    });
+    expect(await failed(b)).toContain("open /no/such/file: no such file or directory");
   });
 
   test("when a hook fails", async () => {

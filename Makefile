@@ -113,14 +113,13 @@ build/%.ts: build/%.so
 
 # --- the executable ----------------------------------------------------------------------------------------------------
 
-# Chunks are loaded one by one, so that a command reads only the code it needs. A command is over before compiling its
-# code to machine code pays: the JIT's threads would only take time from init (22 ms of CPU against 17).
-BUN_BUILD = $(BUN) build --compile --minify --bytecode --format=esm --splitting --compile-jit-policy=100 --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
-	--define BUNC_VERSION='"$(VERSION)"' --define BUNC_COMMIT='"$(COMMIT)"' --define LIBSECCOMP_VERSION='"$(LIBSECCOMP)"'
+# scripts/bundle.ts says how. BUN_TARGET: what another architecture needs.
+BUNDLE = $(BUN) scripts/bundle.ts build/$(@F).tmp BUNC_VERSION=$(VERSION) BUNC_COMMIT=$(COMMIT) LIBSECCOMP_VERSION=$(LIBSECCOMP)
 
-bunc: $(GEN) $(TS_SOURCES) $(BUN)
-	$(BUN_BUILD) $(BUN_TARGET) src/main.ts --outfile build/bunc.tmp
-	mv build/bunc.tmp $@
+bunc: $(GEN) $(TS_SOURCES) scripts/bundle.ts $(BUN)
+	@mkdir -p build
+	$(BUNDLE) $(BUN_TARGET)
+	mv build/$(@F).tmp $@
 
 # For arm64 all is made in a copy of the sources, by the same rules. Its name begins with a dot: Bun looks for no tests
 # there when it runs this directory's.
@@ -129,7 +128,7 @@ ARM64_SOURCES := Makefile package.json package-lock.json tsconfig.json bunfig.to
 ARM64_MAKE = $(MAKE) -C $(ARM64) NATIVE=arm64 ARCH=arm64 BUN=$(CURDIR)/$(BUN) \
 	CC=aarch64-linux-gnu-gcc OBJCOPY=aarch64-linux-gnu-objcopy SECCOMP=$(abspath $(ARM64_CACHE))/usr \
 	SECCOMP_FLAGS='-I$$(SECCOMP)/include -L$$(SECCOMP)/lib/aarch64-linux-gnu' \
-	BUN_TARGET='--target=bun-linux-arm64 --compile-executable-path=$(abspath $(ARM64_CACHE))/bun'
+	BUN_TARGET='target=bun-linux-arm64 executable=$(abspath $(ARM64_CACHE))/bun'
 
 .PHONY: bunc-arm64 arm64-test
 bunc-arm64: $(BUN)
@@ -141,9 +140,9 @@ bunc-arm64: $(BUN)
 	ln -f $(ARM64)/bunc $@
 
 # The same with fault injection compiled in, for test/fault only.
-build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) $(BUN)
-	$(BUN_BUILD) --conditions=faults src/main.ts --outfile build/bunc-faults.tmp
-	mv build/bunc-faults.tmp $@
+build/bunc-faults: $(GEN) build/faults/libbunc.ts $(TS_SOURCES) scripts/bundle.ts $(BUN)
+	$(BUNDLE) conditions=faults
+	mv build/$(@F).tmp $@
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ export async function containerSpec(root: string, { id, bundle, own }: Summary):
     return loadBundle(bundle, bundleIo, own?.configFile).spec;
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
-    return (await import("./spec-of-state.ts")).readSpec(root, id);
+    const spec = (await import("./spec-of-state.ts")).readSpec(root, id);
+    if (spec) return spec;
+    throw error;
   }
 }

@@ -3,6 +3,7 @@ import { BuncError } from "../errors.ts";
 import type { LinuxSeccomp, Spec } from "../oci/config.ts";
 import { buildConfig } from "./build-config.ts";
 import { specOfConfig } from "./spec-of-state.ts";
+import { claimText } from "./state.ts";
 
 const INPUT = {
   id: "x",
@@ -121,6 +122,12 @@ test("runc's own file, with null for what is not there", () => {
     process: { capabilities: { bounding: ["CAP_CHOWN"] } },
     linux: { namespaces: [{ type: "mount" }], seccomp: { defaultAction: "SCMP_ACT_ALLOW", syscalls: [] } },
   });
+});
+
+test("the first record of a launch tells itself apart from a whole one", () => {
+  const claim = { id: "x", bundle: "/b", rootfs: "/r", created: "", cgroupPaths: {} };
+  expect(JSON.parse(claimText(claim)).config.mounts).toBeNull();
+  expect(kept({ ociVersion: "1.0.0", root: { path: "rootfs" } }).mounts).toEqual([]);
 });
 
 test("an action that is not known is an error, not a filter without it", () => {

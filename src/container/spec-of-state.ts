@@ -21,9 +21,13 @@ import type { IdMap, LibcontainerConfig, LibcontainerSeccomp } from "./libcontai
 import { readLabels } from "./state.ts";
 import { readState } from "./store.ts";
 
-/** What state.json holds of a container's config.json. */
-export function readSpec(root: string, id: string): Spec {
-  return specOfConfig(readState(root, id).config);
+/**
+ * What state.json holds of a container's config.json; undefined for the first state.json of a launch that was killed
+ * before it wrote the whole one: that has no filter, and an exec must not go without.
+ */
+export function readSpec(root: string, id: string): Spec | undefined {
+  const { config } = readState(root, id);
+  return config.mounts === null ? undefined : specOfConfig(config);
 }
 
 /**

@@ -115,6 +115,27 @@ describe.skipIf(!present || !isBunc)("a bundle that is gone", () => {
     expect([code, stderr]).toEqual([255, expect.stringContaining("seccomp action 99")]);
   });
 
+  test("nor is the first state.json of a launch that was killed enough, which has none", () => {
+    const container = own();
+    renameSync(container.bundle, `${container.bundle}-gone`);
+    const path = join(scratch.root, container.id, "state.json");
+    const { config, ...rest } = JSON.parse(readFileSync(path, "utf8"));
+    const { rootfs, labels, version } = config;
+    const first = {
+      rootfs,
+      labels,
+      version,
+      mounts: null,
+      namespaces: [{ type: "NEWPID" }],
+      cgroups: { devices: [] },
+    };
+    writeFileSync(path, JSON.stringify({ ...rest, config: first }));
+    const { code, stderr } = report(bunc, container);
+    expect([code, stderr]).toEqual([255, expect.stringContaining("no such file or directory")]);
+    writeFileSync(path, JSON.stringify({ ...rest, config }));
+    ok(report(bunc, container));
+  });
+
   test("all other commands", async () => {
     const made = bundle("exec sleep 60", edit);
     ok(bunc("create", "--bundle", made.bundle, made.id));

@@ -1,5 +1,5 @@
 /** The cgroups that an exec joins: those of the container, or (--cgroup) existing ones below them. */
-import { APPLY, resetAffinity } from "../cgroup/create.ts";
+import { APPLY } from "../cgroup/create.ts";
 import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
 import type { Part } from "../launch/program.ts";
@@ -86,7 +86,6 @@ export function enterV1(part: Part, paths: Readonly<Record<string, string>>, opt
       ...(optional ? { tolerate: [[abi.BUNC_ERR_ANY, 0]] as const } : {}),
     });
   }
-  if (seen.size > 0) resetAffinity(part);
 }
 
 /** Where a process is born in cgroup2. */

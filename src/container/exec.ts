@@ -1,5 +1,6 @@
 /** `exec`: another process in a container, by a launch program that joins namespaces instead of making them. */
 import { loadBundle } from "../bundle/load.ts";
+import { resetAffinity } from "../cgroup/create.ts";
 import * as live from "../cgroup/live.ts";
 import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
@@ -221,6 +222,8 @@ class Exec {
       hookEnv: [],
       enterCgroup: (part) => {
         enterV1(part, cgroups, summary.rootlessCgroups);
+        const { initial, final } = process.execCPUAffinity ?? {};
+        if (!initial && !final) resetAffinity(part);
         if (rdt) resctrl?.enterGroups(part, rdt.path, rdt.monitoring, "error adding to Intel RDT", true);
       },
     };

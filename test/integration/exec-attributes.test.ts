@@ -14,6 +14,7 @@ import type { Config } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
 import type { Report } from "../rig/helper.ts";
 import { useRig } from "../rig/rig.ts";
+import { buncTest } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -242,6 +243,14 @@ describe("attributes", () => {
     expect(both.ok().stdout).toBe("Cpus_allowed_list:\t0-1\n");
     const bad = await execFile(container, { args: allowed, execCPUAffinity: { final: "x" } });
     expect([bad.code, bad.stderr]).toEqual([255, expect.stringContaining("execCPUAffinity.final")]);
+  });
+
+  buncTest("otherwise it may use what its cgroups allow, whatever the caller is bound to", async () => {
+    const container = await running();
+    const allowed = ["grep", "Cpus_allowed_list", "/proc/self/status"];
+    const free = (await exec(container, ...allowed)).ok().stdout;
+    const bound = await rig.call(["exec", container.id, ...allowed], { wrap: ["taskset", "-c", "0"] });
+    expect(bound.ok().stdout).toBe(free);
   });
 
   test("scheduler, I/O priority, limits, umask, groups, oom score", async () => {

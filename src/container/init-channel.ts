@@ -8,7 +8,7 @@ import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
 import { pathError, readText, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import { closeFd, killChild, ownChildren, waitChild } from "../linux/process.ts";
+import { closeFd, killChild, launches, ownChildren, waitChild } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
 import { waitReady } from "../linux/wait.ts";
 
@@ -96,6 +96,7 @@ export class Init {
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
     init.trace?.born(init.pid, options.firstFd + fds.length - 1);
     ownChildren.add(init.pid);
+    launches.count++;
     return init;
   }
 
@@ -207,8 +208,10 @@ export class Init {
 
   /** Ends the talk; init goes on by itself. */
   close(): void {
+    if (this.sock < 0) return;
     closeFd(this.sock);
     this.sock = -1;
+    launches.count--;
   }
 
   /** The process that goes on, where what the one before it told has not been read yet. */

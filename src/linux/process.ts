@@ -15,6 +15,12 @@ export interface Exit {
  */
 export const ownChildren = new Set<number>();
 
+/**
+ * How many launches are on their way. Each may fork a child that this process has not been told of yet: until there is none,
+ * a subreaper leaves the children alone that it does not know.
+ */
+export const launches = { count: 0 };
+
 /** Waits for a child by its pidfd and reaps it; undefined when it is no child of ours (any more). */
 export function waitChild(pidfd: number, options = 0): Exit | undefined {
   const info = new Uint8Array(sizeof_.siginfo);

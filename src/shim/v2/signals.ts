@@ -3,12 +3,15 @@ import type { Log } from "../../container/types.ts";
 import { abi, siginfo_, sizeof_ } from "../../linux/abi.gen.ts";
 import { pathError } from "../../linux/file.ts";
 import { sys } from "../../linux/lib.ts";
-import { ownChildren } from "../../linux/process.ts";
+import { launches, ownChildren } from "../../linux/process.ts";
 import type { Loop } from "../loop.ts";
 
 /** struct signalfd_siginfo; its first word is the signal. */
 const SIGNALFD_SIGINFO = 128;
-/** An own child that has ended and is about to be reaped by whoever waits for it hides the orphans behind it. */
+/**
+ * An own child that has ended and is about to be reaped by whoever waits for it hides the orphans behind it; and what a
+ * launch has just forked, to end at once, looks like one.
+ */
 const RETRY_MILLISECONDS = 50;
 
 /**
@@ -53,7 +56,7 @@ function reapOrphans(loop: Loop): void {
     if (sys(abi.SYS_waitid, abi.P_ALL, 0, info, options, 0) < 0) return;
     const pid = pidOf.getInt32(siginfo_.si_pid, true);
     if (pid === 0) return;
-    if (ownChildren.has(pid)) break;
+    if (ownChildren.has(pid) || launches.count > 0) break;
     sys(abi.SYS_wait4, pid, status, abi.WNOHANG, 0);
   }
   if (retrying) return;

@@ -148,3 +148,28 @@ describe("time", () => {
     expect(errors).toHaveLength(1);
   });
 });
+
+describe("rest", () => {
+  test("comes after the time that was asked for, once, and sooner after much work", () => {
+    const { loop } = fresh();
+    const [mine, theirs] = pair();
+    const rests: number[] = [];
+    let begin = performance.now();
+    loop.onIdle(300, () => {
+      rests.push(performance.now() - begin);
+      begin = performance.now();
+      if (rests.length === 1) send(theirs, "x");
+      else loop.stop();
+    });
+    let events = 0;
+    loop.watch(mine, abi.POLLIN, () => {
+      receive(mine);
+      if (++events < 2100) send(theirs, "x");
+      else begin = performance.now();
+    });
+    loop.run();
+    expect(rests[0]).toBeGreaterThanOrEqual(299);
+    expect(rests[1]).toBeLessThan(250);
+    expect(events).toBe(2100);
+  });
+});

@@ -45,6 +45,12 @@ interface Alarm {
 
 const EVENT_SIZE = sizeof_.epoll_event;
 const BATCH = 64;
+/**
+ * After so many events the heap is full of what they left, and code has been compiled for what was done often: a rest
+ * is worth more then, and is taken at the first pause of so many milliseconds.
+ */
+const WORN_EVENTS = 2000;
+const WORN_MILLISECONDS = 100;
 /** The longest that epoll waits at a time. */
 const MAX_WAIT = 0x7fffffff;
 
@@ -57,6 +63,8 @@ export class Loop {
   private idle: { milliseconds: number; action: () => void } | undefined;
   /** Whether the action for idleness was called since the last event. */
   private idled = false;
+  /** Events since the loop was made. */
+  private handled = 0;
   private running = false;
 
   /** @param failed takes what a handler or a timer throws: the loop goes on */
@@ -151,7 +159,7 @@ export class Loop {
     });
   }
 
-  /** Calls `action` each time nothing has happened for so long while no timer runs. */
+  /** Calls `action` each time nothing has happened for so long while no timer runs; sooner after much work. */
   onIdle(milliseconds: number, action: () => void): void {
     this.idle = { milliseconds, action };
   }
@@ -184,7 +192,7 @@ export class Loop {
   private turn(): void {
     const next = this.alarms[0];
     const { idle } = this;
-    const patience = idle && !this.idled ? idle.milliseconds : -1;
+    const patience = idle && !this.idled ? this.patience(idle.milliseconds) : -1;
     const wait = next ? Math.min(Math.ceil(Math.max(next.time - performance.now(), 0)), MAX_WAIT) : patience;
     const count = sys(abi.SYS_epoll_pwait, this.epoll, this.batch, BATCH, wait, 0, 8);
     // EINTR is the only error there can be.
@@ -192,11 +200,16 @@ export class Loop {
       this.idled = true;
       this.guard(idle.action);
     } else this.idled = false;
+    this.handled += Math.max(count, 0);
     for (let i = 0; i < count; i++) this.dispatch(new DataView(this.batch.buffer, i * EVENT_SIZE));
     const now = performance.now();
     while (this.alarms.length > 0 && this.alarms[0]!.time <= now) {
       this.guard(this.alarms.shift()!.action);
     }
+  }
+
+  private patience(milliseconds: number): number {
+    return this.handled > WORN_EVENTS ? Math.min(milliseconds, WORN_MILLISECONDS) : milliseconds;
   }
 
   private dispatch(event: DataView): void {

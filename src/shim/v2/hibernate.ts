@@ -113,6 +113,8 @@ function waitingPart(
  * @throws BuncError when there is nothing, or of another version
  */
 export function readState(fd: number): ShimState {
+  // It has done what it is for, and is not for hooks.
+  delete process.env[SMALL];
   const bytes = readBytes(`/proc/self/fd/${fd}`, MAX_STATE);
   if (typeof bytes === "number") throw pathError("open", `/proc/self/fd/${fd}`, bytes);
   closeFd(fd);
@@ -152,10 +154,16 @@ function write(fd: number, bytes: Uint8Array): void {
   sys(abi.SYS_lseek, fd, 0, 0);
 }
 
+/** JavaScriptCore's mode for little memory: half of it, and no slower at what a shim does. A first start has no say in it. */
+const SMALL = "BUN_JSC_forceMiniVMMode";
+
 /** What this process was given, for the next one. */
 function environment(): string[] {
   const list: string[] = [];
-  for (const key in process.env) if (process.env[key] !== undefined) list.push(`${key}=${process.env[key]}`);
+  for (const key in process.env) {
+    if (process.env[key] !== undefined) list.push(`${key}=${process.env[key]}`);
+  }
+  list.push(`${SMALL}=1`);
   return list;
 }
 

@@ -44,7 +44,7 @@ APT := binutils gcc libc6-dev libseccomp-dev clang-format busybox-static \
 # For `make clients-test` alone.
 CLIENTS_APT := docker.io iptables podman buildah conmon containernetworking-plugins
 
-.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test clients-test lint format bench bench-shim install clean deps apt clients-apt npm
+.PHONY: build demo test test-unit test-integration test-shim test-fault cgroup2-test vm-test clients-test soak-test lint format bench bench-shim install clean deps apt clients-apt npm
 
 build: $(or $(if $(filter $(NATIVE),$(ARCH)),bunc),$(if $(filter arm64 aarch64,$(ARCH)),bunc-arm64),wrong-arch)
 
@@ -181,6 +181,10 @@ test-shim: bunc build/test-helper $(TEST_GEN)
 # their own, a network namespace too.
 clients-test: clients-apt bunc build/test-helper
 	$(BUN) test --timeout 120000 test/clients
+
+# 10,000 execs through one shim, which must not grow by them: two minutes. SOAK_EXECS is another number.
+soak-test: bunc build/test-helper
+	$(BUN) test test/soak
 
 # The tests that concern cgroups, with cgroup2 alone at /sys/fs/cgroup: nothing to do where that is what the host has.
 cgroup2-test: bunc build/test-helper

@@ -376,3 +376,14 @@ export async function shimOf(
   });
   return new Shim(rig, container, env).start();
 }
+
+/** The error of a call that is refused. */
+export async function refusal(call: Promise<unknown>): Promise<[number, string]> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof CallError) return [error.code, error.message];
+    throw error;
+  }
+  throw new Error("it was not refused");
+}

@@ -5,7 +5,7 @@ import { type Any, type CreateTaskRequest, type Options, readOptions } from "../
 import { Code, RpcError } from "../ttrpc/status.ts";
 import { isOptions } from "./bootstrap.ts";
 import { type Ended, type ExecProcess, ShimProcess } from "./process.ts";
-import { rootOf, type StreamNames, writeRecord } from "./record.ts";
+import { type Record, rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
 import { Streams } from "./streams.ts";
 import { type RestoreFrom, Task } from "./task.ts";
@@ -27,7 +27,7 @@ export async function createTask(
     context.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
   const root = rootOf(options.root, context.namespace);
   const names: StreamNames = { stdin, stdout, stderr, terminal };
-  const record = { root, ...names };
+  const record = { root, ...names, uid: options.io_uid, gid: options.io_gid };
   const rootfs = `${bundle}/rootfs`;
   const process = new ShimProcess("", names, onEnd);
   const { createContainer } = await import("../../container/create.ts");
@@ -35,7 +35,7 @@ export async function createTask(
   await mountRootfs(request.rootfs, rootfs);
   const task = new Task(id, bundle, rootfs, record, process);
   try {
-    process.streams = await openStreams(context, id, names, options);
+    process.streams = await openStreams(context, id, names, record);
     if (request.checkpoint) {
       // As with containerd's shim there is a process only when it is started.
       task.restore = { ...options, checkpoint: request.checkpoint };
@@ -123,7 +123,7 @@ export async function startProcess(context: TaskContext, task: Task, process: Ex
   process.starting = true;
   const { startExec } = await import("../../container/exec.ts");
   try {
-    const streams = await openStreams(context, id, process.names, { io_uid: 0, io_gid: 0 });
+    const streams = await openStreams(context, id, process.names, record);
     process.streams = streams;
     const { consoleFd } = streams;
     const started = await inWords("OCI runtime exec failed: exec failed: ", () =>
@@ -175,9 +175,9 @@ function openStreams(
   { loop, namespace }: TaskContext,
   id: string,
   names: StreamNames,
-  options: Pick<Options, "io_uid" | "io_gid">,
+  { uid, gid }: Record,
 ): Promise<Streams> {
-  return Streams.open(names, { loop, namespace, id, uid: options.io_uid, gid: options.io_gid });
+  return Streams.open(names, { loop, namespace, id, uid, gid });
 }
 
 async function discard(context: TaskContext, root: string, id: string): Promise<void> {

@@ -25,6 +25,9 @@ export interface StreamNames {
 export interface Record extends StreamNames {
   /** Of the runtime's state, with the namespace. */
   root: string;
+  /** Who shall own the fifos, those of exec too; 0: as they are. */
+  uid: number;
+  gid: number;
 }
 
 /** @throws BuncError when the bundle takes no file */
@@ -41,20 +44,23 @@ export function hasRecord(bundle: string): boolean {
 
 /** What is known of the container in a bundle; what is not there, or broken, is the default. */
 export function readRecord(bundle: string, namespace: string): Record {
-  const streams = { stdin: "", stdout: "", stderr: "", terminal: false };
+  const nothing = { stdin: "", stdout: "", stderr: "", terminal: false, uid: 0, gid: 0 };
   const own = readObject(`${bundle}/${FILE}`);
   if (typeof own?.root === "string") {
     const text = (value: unknown) => (typeof value === "string" ? value : "");
+    const id = (value: unknown) => (typeof value === "number" ? value : 0);
     return {
       root: own.root,
       stdin: text(own.stdin),
       stdout: text(own.stdout),
       stderr: text(own.stderr),
       terminal: own.terminal === true,
+      uid: id(own.uid),
+      gid: id(own.gid),
     };
   }
   const root = readObject(`${bundle}/options.json`)?.root;
-  return { ...streams, root: rootOf(typeof root === "string" ? root : "", namespace) };
+  return { ...nothing, root: rootOf(typeof root === "string" ? root : "", namespace) };
 }
 
 /** Options.root, or the default, with the namespace. */

@@ -276,9 +276,10 @@ export class Streams {
     return fd;
   }
 
+  /** So that the process, which may be another's, can open /dev/stdout and the like once more. A terminal is its own. */
   private changeOwner(): void {
     const { uid, gid } = this.context;
-    if (uid === 0 && gid === 0) return;
+    if ((uid === 0 && gid === 0) || this.names.terminal) return;
     for (const fd of this.own) if (isFifo(fd)) sys(abi.SYS_fchown, fd, uid, gid);
   }
 }

@@ -246,7 +246,9 @@ describe("init, for a container whose namespaces it joins", () => {
     const watching = await owner.detach();
     await watching.until("looking");
     const { pid } = await owner.state();
-    for (let round = 0; round < 30; round++) {
+    // Where a launch takes seconds, in an emulated machine, there are fewer.
+    const rounds = Number(process.env.BUNC_RACE_ROUNDS ?? 30);
+    for (let round = 0; round < rounds; round++) {
       const joiner = rig.container((config, it) => {
         mapped(it);
         config.process.args = ["true"];
@@ -263,7 +265,7 @@ describe("init, for a container whose namespaces it joins", () => {
       }
     }
     const seen = watching.stdout.trim().split("\n");
-    expect(seen.filter((line) => line.startsWith("saw")).length).toBeGreaterThan(20);
+    expect(seen.filter((line) => line.startsWith("saw")).length).toBeGreaterThan((rounds * 2) / 3);
     expect(seen.filter((line) => !/^(saw|looking)/.test(line))).toEqual([]);
   });
 });

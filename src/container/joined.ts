@@ -1,4 +1,5 @@
 /** Which namespaces a process has that are not those of this one. */
+import { BuncError } from "../errors.ts";
 import { NAMESPACES } from "../launch/context.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
@@ -28,6 +29,13 @@ function link(path: string): string {
   const buffer = new Uint8Array(64);
   const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, path, buffer, buffer.length);
   if (n === -abi.ENOENT) return "";
-  if (n < 0) throw pathError("readlink", path, n);
+  if (n < 0) {
+    const error = pathError("readlink", path, n);
+    if (n !== -abi.EACCES && n !== -abi.EPERM) throw error;
+    // Until execve init is hidden (compileHiding), from an ordinary user for good, who has no rights where init was started.
+    const hint =
+      "init hides until the program runs: `start` the container first, or make it as root of a user namespace";
+    throw new BuncError(error.message, { ...error.fields, hint });
+  }
   return text(buffer.subarray(0, n));
 }

@@ -108,8 +108,11 @@ describe("without anything special", () => {
     good(detach("create", "--bundle", path, id));
     const state = () => JSON.parse(good(call("state", id)).stdout);
     expect(state().status).toBe("created");
+    const early = call("exec", id, "true");
+    expect([early.code, early.stderr]).toEqual([255, expect.stringContaining("`start` the container first")]);
     good(call("start", id));
     expect(state().status).toBe("running");
+    good(call("exec", id, "true"));
     good(call("kill", id, "KILL"));
     for (let i = 0; i < 100 && state().status !== "stopped"; i++) Bun.sleepSync(50);
     good(call("delete", id));

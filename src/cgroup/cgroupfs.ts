@@ -143,7 +143,8 @@ export class CgroupfsGroup implements Cgroup {
       this.check();
       try {
         this.make(state);
-        return this.unified ? Math.max(state.get(this.born), -1) : -1;
+        const born = this.unified ? state.get(this.born) : -1;
+        return born < 0 ? -1 : born;
       } catch (error) {
         if (this.existing) removeEmpty(this.dirs, this.existing);
         // A launch beside this one failed, and took back a directory that both need.

@@ -222,9 +222,10 @@ export async function removeAll(
 ): Promise<void> {
   const all = new Set<string>();
   for (const name in paths) if (paths[name] !== "") all.add(paths[name]!);
-  let left = [...all].filter((path) => rmdir(path) !== 0);
+  let left: string[] = [];
+  for (const path of all) if (rmdir(path) !== 0) left.push(path);
   let waited = 0;
-  for (let wait = FIRST_WAIT; left.length > 0; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+  for (let wait = FIRST_WAIT; left.length > 0; wait = wait * 2 < LONGEST_WAIT ? wait * 2 : LONGEST_WAIT) {
     let result = 0;
     left = left.filter((path) => {
       const answer = removeTree(path);

@@ -107,7 +107,8 @@ function v2Dir(layout: Layout, hierarchy: Hierarchy, inner: string): GroupDir {
   let base = hierarchy.mountPoint;
   if (!inner.startsWith("/")) {
     const own = ownPath(layout, hierarchy);
-    base += own.slice(0, Math.max(own.lastIndexOf("/"), 0));
+    const end = own.lastIndexOf("/");
+    if (end > 0) base += own.slice(0, end);
   }
   return { hierarchy, names: V2_NAMES, path: join(base, inner), base, optional: false };
 }

@@ -52,11 +52,13 @@ export function execOptions({
 }
 
 function changes(args: readonly string[], flags: Context["flags"]): ExecChanges {
+  const additionalGids: number[] = [];
+  for (const id of flags["additional-gids"]) additionalGids.push(gid(id));
   const changed: ExecChanges = {
     args,
     env: flags.env,
     terminal: flags.tty,
-    additionalGids: flags["additional-gids"].map(gid),
+    additionalGids,
     caps: flags.cap,
   };
   if (flags.cwd) changed.cwd = flags.cwd;

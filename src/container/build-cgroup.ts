@@ -112,7 +112,10 @@ export function buildCgroup(
   }
   const resources = spec.linux?.resources;
   if (resources) {
-    if (resources.devices) cgroup.devices = resources.devices.map(buildRule);
+    if (resources.devices) {
+      cgroup.devices = [];
+      for (const rule of resources.devices) cgroup.devices.push(buildRule(rule));
+    }
     setLimits(cgroup, resources);
     setDeviceLimits(cgroup, resources);
   }

@@ -81,8 +81,8 @@ export function buildConfig(spec: Spec, input: ConfigInput): LibcontainerConfig 
   if (input.noNewKeyring) config.no_new_keyring = true;
   if (input.rootlessEuid) config.rootless_euid = true;
   if (input.rootlessCgroups) config.rootless_cgroups = true;
-  if (namespaces.some(({ type, path }) => type === "NEWNET" && !path))
-    config.networks = [{ type: "loopback" }];
+  for (const { type, path } of namespaces)
+    if (type === "NEWNET" && !path) config.networks = [{ type: "loopback" }];
   if (uids?.length) config.uid_mappings = buildIdMaps(uids);
   if (gids?.length) config.gid_mappings = buildIdMaps(gids);
   setLinux(config, linux);
@@ -137,12 +137,10 @@ function fillIdMappings(
 
 /** With a cgroup namespace of its own: then the cgroup belongs to the container's user. */
 function mountsCgroupWritable(mounts: readonly LibcontainerMount[]): boolean {
-  return mounts.some(
-    (mount) =>
-      mount.source === "cgroup" &&
-      cleanPath(mount.destination) === "/sys/fs/cgroup" &&
-      !((mount.flags ?? 0) & abi.MS_RDONLY),
-  );
+  for (const { source, destination, flags = 0 } of mounts)
+    if (source === "cgroup" && cleanPath(destination) === "/sys/fs/cgroup" && !(flags & abi.MS_RDONLY))
+      return true;
+  return false;
 }
 
 /** What an id of the container is on the host; undefined when it is not mapped. */

@@ -87,13 +87,15 @@ function hasPidNamespace(spec: Spec): boolean {
  * @param first index of the first of them in the whole launch program
  */
 export function startOps(ops: readonly Op[], first: number): StartOp[] {
-  return ops.map((op, i) => {
+  const list: StartOp[] = [];
+  for (const op of ops) {
     const { about, hint } = op.options;
-    const kept: StartOp = { index: first + i, call: op.call, phase: op.phase, path: op.path };
+    const kept: StartOp = { index: first + list.length, call: op.call, phase: op.phase, path: op.path };
     if (about) kept.about = about;
     if (hint) kept.hint = hint;
     const hook = hookOfOp(op);
     if (hook) kept.hook = { path: hook.path, ...(hook.timeout ? { timeout: hook.timeout } : {}) };
-    return kept;
-  });
+    list.push(kept);
+  }
+  return list;
 }

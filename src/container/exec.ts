@@ -6,6 +6,7 @@ import { isV1 } from "../cgroup/names.ts";
 import { BuncError } from "../errors.ts";
 import { type LaunchSettings, Stage } from "../launch/context.ts";
 import { ExecProgram } from "../launch/exec.ts";
+import { hasNofile } from "../launch/rlimits.ts";
 import { maskText, parseNumberList } from "../launch/scheduling.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError } from "../linux/file.ts";
@@ -217,7 +218,7 @@ class Exec {
       seccomp,
       setgroups: euid === 0 || !joined.includes("user"),
       rootless: euid !== 0,
-      nofile: process.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE") ? undefined : callersNofile(),
+      nofile: hasNofile(process.rlimits) ? undefined : callersNofile(),
       innerPid: 0,
       hookEnv: [],
       enterCgroup: (part) => {

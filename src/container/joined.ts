@@ -8,10 +8,12 @@ import type { LinuxNamespaceType } from "../oci/config.ts";
 
 /** The namespaces of a process that are not those of this one. */
 export function namespacesOf(pid: number): LinuxNamespaceType[] {
-  return NAMESPACES.filter((type) => {
+  const joined: LinuxNamespaceType[] = [];
+  for (const type of NAMESPACES) {
     const name = FILES[type];
-    return link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`);
-  });
+    if (link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`)) joined.push(type);
+  }
+  return joined;
 }
 
 const FILES: Readonly<Record<LinuxNamespaceType, string>> = {

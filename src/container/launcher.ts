@@ -8,6 +8,7 @@ import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
 import { Part } from "../launch/program.ts";
+import { hasNofile } from "../launch/rlimits.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { pathError, readText, writeAtomic } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
@@ -106,9 +107,7 @@ export class Launcher {
       seccomp: extras.seccomp,
       setgroups: this.euid === 0,
       rootless: this.euid !== 0,
-      nofile: spec.process?.rlimits?.some(({ type }) => type === "RLIMIT_NOFILE")
-        ? undefined
-        : callersNofile(),
+      nofile: hasNofile(spec.process?.rlimits) ? undefined : callersNofile(),
       innerPid: 1,
       hookEnv: extras.hookEnv,
       hookFiles: extras.hookFiles,
@@ -152,7 +151,7 @@ export class Launcher {
     try {
       tracer?.step("start bunc-init", "linux.namespaces");
       const pidns = plan.birth.pidns;
-      const pidnsAt = plan.fds.findIndex((fd) => fd.name === pidns) - 1;
+      const pidnsAt = pidns ? this.launch.context.fd(pidns)! - plan.firstFd - 1 : -1;
       this.init = Init.spawn({
         flags: plan.birth.flags,
         firstFd: plan.firstFd,
@@ -366,6 +365,7 @@ export class Launcher {
   /** Writes the whole state.json, when init is there. `run` leaves it out for a program that has ended already. */
   saveState(ops: ReturnType<typeof startOps> = []): void {
     tracer?.step("write the whole state.json");
+    const [stdin, stdout, stderr] = this.options.stdio ?? [0, 1, 2];
     this.state ??= buildState(this.spec, {
       id: this.options.id,
       bundle: this.options.bundle,
@@ -377,7 +377,7 @@ export class Launcher {
       rootlessCgroups: this.cgroup.rootless,
       created: this.created,
       cgroupPaths: { ...this.cgroup.paths },
-      externalDescriptors: (this.options.stdio ?? [0, 1, 2]).map(descriptorName),
+      externalDescriptors: [descriptorName(stdin), descriptorName(stdout), descriptorName(stderr)],
       notifySocket: this.extras.notifySocket,
       intelRdt: this.extras.rdt,
       configFile: this.options.config,
@@ -495,8 +495,10 @@ export function checkTerminal(
 
 /** What the operations after the wait for `start` are, for the message of a failure that `start` reads. */
 function startOpsOf(part: Part, first: number): ReturnType<typeof startOps> {
-  const from = part.ops.findIndex((op) => op.call === abi.BUNC_OP_ERRORS_TO) + 1;
-  return from === 0 ? [] : startOps(part.ops.slice(from), first + from);
+  const { ops } = part;
+  for (let i = 0; i < ops.length; i++)
+    if (ops[i]!.call === abi.BUNC_OP_ERRORS_TO) return startOps(ops.slice(i + 1), first + i + 1);
+  return [];
 }
 
 /** The id on the host that an id of the container is mapped to. */

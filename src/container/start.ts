@@ -144,7 +144,7 @@ function readAvailable(fd: number): Uint8Array {
   for (;;) {
     const n = sys(abi.SYS_read, fd, buffer, BUFFER_SIZE);
     if (n === -abi.EINTR) continue;
-    return buffer.slice(0, Math.max(n, 0));
+    return buffer.slice(0, n < 0 ? 0 : n);
   }
 }
 

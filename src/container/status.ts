@@ -93,6 +93,9 @@ export function timestamp(): string {
 /** Seconds since 1970 and nanoseconds in Go's RFC3339Nano. */
 export function formatTime(seconds: number, nanoseconds: number): string {
   const whole = new Date(seconds * 1000).toISOString().slice(0, 19);
-  const fraction = String(nanoseconds).padStart(9, "0").replace(/0+$/, "");
-  return fraction ? `${whole}.${fraction}Z` : `${whole}Z`;
+  if (nanoseconds === 0) return `${whole}Z`;
+  const fraction = String(nanoseconds).padStart(9, "0");
+  let end = fraction.length;
+  while (fraction.charCodeAt(end - 1) === 0x30) end--;
+  return `${whole}.${fraction.slice(0, end)}Z`;
 }

@@ -287,9 +287,9 @@ export class StateDir {
    * @throws BuncError naming who holds the lock
    */
   async lock(seconds: number = LOCK_SECONDS): Promise<void> {
-    const deadline = performance.now() + seconds * 1000;
-    for (let pause = 1; !this.tryLock(); pause = Math.min(pause * 2, 50)) {
-      if (performance.now() > deadline) throw await this.busy(seconds);
+    const deadline = Bun.nanoseconds() + seconds * 1e9;
+    for (let pause = 1; !this.tryLock(); pause = pause < 25 ? pause * 2 : 50) {
+      if (Bun.nanoseconds() > deadline) throw await this.busy(seconds);
       await sleep(pause);
     }
   }

@@ -34,7 +34,7 @@ export class Signals {
   read(): Uint8Array {
     const buffer = new Uint8Array(256);
     const n = sys(abi.SYS_read, this.fd, buffer, buffer.length);
-    return buffer.subarray(0, Math.max(n, 0));
+    return buffer.subarray(0, n < 0 ? 0 : n);
   }
 }
 

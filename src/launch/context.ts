@@ -141,8 +141,8 @@ export class Context {
 
   /** Number of a declared descriptor, or undefined. */
   fd(name: string): number | undefined {
-    const index = this.fds.findIndex((fd) => fd.name === name);
-    return index < 0 ? undefined : this.firstFd + index;
+    for (let i = 0; i < this.fds.length; i++) if (this.fds[i]!.name === name) return this.firstFd + i;
+    return undefined;
   }
 
   /** The namespace of this type that the bundle asks for, with its place in the list. */

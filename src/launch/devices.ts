@@ -33,15 +33,15 @@ export function makeDev(major: number, minor: number): number {
     (minor & 0xff) +
     (major & 0xfff) * 0x100 +
     ((minor & 0xfff00) >>> 8) * 0x100000 +
-    Math.floor(major / 0x1000) * 0x100000000
+    (major >>> 12) * 0x100000000
   );
 }
 
 /** A bind over /dev brings its own nodes. */
 export function needsDev(c: Context): boolean {
-  return !(c.spec.mounts ?? []).some(
-    (mount) => cleanPath(mount.destination) === "/dev" && parseMountOptions(mount.options, mount.type).bind,
-  );
+  for (const { destination, options, type } of c.spec.mounts ?? [])
+    if (cleanPath(destination) === "/dev" && parseMountOptions(options, type).bind) return false;
+  return true;
 }
 
 /** Default devices, linux.devices and the links of /dev. */
@@ -52,7 +52,8 @@ export function compileDevices(c: Context): void {
   part.at("devices");
   part.op(abi.BUNC_OP_MKPATH, [c.root, "/dev", abi.S_IFDIR, 0o755], { slot: dev, about: "cannot make /dev" });
   const given = c.spec.linux?.devices ?? [];
-  const replaced = new Set(given.map((device) => cleanPath(device.path)));
+  const replaced = new Set<string>();
+  for (const { path } of given) replaced.add(cleanPath(path));
   for (const device of DEFAULT_DEVICES) {
     if (!replaced.has(device.path)) compileDevice(c, device, dev, "");
   }

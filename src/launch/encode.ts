@@ -35,7 +35,8 @@ class Data {
   private room(size: number, align: number): number {
     const at = (this.size + align - 1) & ~(align - 1);
     if (at + size > this.bytes.length) {
-      const larger = new Uint8Array(Math.max(this.bytes.length * 2, at + size));
+      const twice = this.bytes.length * 2;
+      const larger = new Uint8Array(twice > at + size ? twice : at + size);
       larger.set(this.bytes);
       this.bytes = larger;
     }
@@ -153,9 +154,9 @@ function encodeOp(view: DataView, at: number, op: Op, data: Data): void {
   view.setUint32(at + OP.tags, tags, true);
 }
 
-/** A number as a 64-bit word in two's complement: -1 and AT_FDCWD included. */
+/** A number as a 64-bit word in two's complement: -1 and AT_FDCWD included. The division has no remainder. */
 function setWord(view: DataView, at: number, value: number): void {
   const low = value >>> 0;
   view.setUint32(at, low, true);
-  view.setUint32(at + 4, Math.floor((value - low) / 0x100000000) >>> 0, true);
+  view.setUint32(at + 4, ((value - low) / 0x100000000) >>> 0, true);
 }

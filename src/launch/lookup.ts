@@ -37,13 +37,10 @@ export function compileLookup(c: Context): Execve {
 
 /** The places where execvp would look, each ended by NUL. Relative directories of PATH are passed over, as in Go. */
 function candidates(name: string, path: string): Uint8Array {
-  const list = name.includes("/")
-    ? [name]
-    : path
-        .split(":")
-        .filter((dir) => dir.startsWith("/"))
-        .map((dir) => `${dir}/${name}`);
-  return new TextEncoder().encode(`${list.map((place) => `${place}\0`).join("")}\0`);
+  let list = "";
+  if (name.includes("/")) list = `${name}\0`;
+  else for (const dir of path.split(":")) if (dir.startsWith("/")) list += `${dir}/${name}\0`;
+  return new TextEncoder().encode(`${list}\0`);
 }
 
 /** The last of several entries of one name counts; an empty HOME is none. */
@@ -61,8 +58,10 @@ function cleanEnv(env: readonly string[]): { list: string[]; home: boolean; path
     byName.set(name, entry);
   }
   if (byName.get("HOME") === "HOME=") byName.delete("HOME");
+  const list: string[] = [];
+  for (const entry of byName.values()) list.push(entry);
   return {
-    list: [...byName.values()],
+    list,
     home: byName.has("HOME"),
     path: byName.get("PATH")?.slice(5) ?? "",
   };

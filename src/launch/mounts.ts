@@ -117,8 +117,7 @@ function compileFileSystem(c: Context, entry: Entry): void {
   if (type === "proc" || type === "sysfs") how |= abi.BUNC_MOUNT_NO_LINKS;
   if (target !== "/proc") how |= abi.BUNC_MOUNT_GUARD_PROC;
   if (flags.tmpcopyup) how |= abi.BUNC_MOUNT_COPY_UP;
-  if (type === "tmpfs" && !flags.data.some(({ text }) => text.startsWith("mode=")))
-    how |= abi.BUNC_MOUNT_TAKE_MODE;
+  if (type === "tmpfs" && !hasMode(flags)) how |= abi.BUNC_MOUNT_TAKE_MODE;
   const late = isReadonlyLate(entry);
   // The owner of the network namespace alone may mount sysfs: without one of its own the container gets the host's.
   const bindInstead = type === "sysfs" && c.namespace("user") !== undefined && !c.namespace("network");
@@ -132,6 +131,11 @@ function compileFileSystem(c: Context, entry: Entry): void {
     .pointer(MOUNT.source, "/sys")
     .u64(MOUNT.set, flags.set);
   appendMount(c, { ...entry, mount: { ...mount, source: "/sys" } }, tree, flags.propagation);
+}
+
+function hasMode(flags: MountFlags): boolean {
+  for (const { text } of flags.data) if (text.startsWith("mode=")) return true;
+  return false;
 }
 
 const MOUNT = bunc_mount_;

@@ -174,9 +174,11 @@ function compileCapabilities(c: Context): void {
   part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], {
     tolerate: [[abi.EINVAL, 0]],
   });
-  const ambient = capMask(capSet(caps.ambient));
+  let ambient = capMask(capSet(caps.ambient));
   for (let cap = 0; cap < 53; cap++) {
-    if (Math.floor(ambient / 2 ** cap) % 2 === 0) continue;
+    const raised = ambient % 2 === 1;
+    ambient = (ambient - (raised ? 1 : 0)) / 2;
+    if (!raised) continue;
     part.op(abi.SYS_prctl, [abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, cap, 0, 0], {
       // Not possible without the inheritable bit; runc passes over it as well.
       tolerate: [[abi.EPERM, 0]],

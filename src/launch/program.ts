@@ -37,7 +37,7 @@ export class Struct {
     } else {
       const low = value >>> 0;
       this.view.setUint32(offset, low, true);
-      this.view.setUint32(offset + 4, Math.floor((value - low) / 0x100000000) >>> 0, true);
+      this.view.setUint32(offset + 4, ((value - low) / 0x100000000) >>> 0, true);
     }
     return this;
   }

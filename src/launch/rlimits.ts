@@ -1,5 +1,6 @@
 /** process.rlimits: the resource limits of the user's program (setrlimit(2)). */
 import { abi } from "../linux/abi.gen.ts";
+import type { POSIXRlimit } from "../oci/config.ts";
 import type { Context } from "./context.ts";
 import { Struct } from "./program.ts";
 
@@ -42,6 +43,12 @@ function rlimit(name: string): number {
   }
 }
 
+/** Whether the bundle limits the number of descriptors itself. */
+export function hasNofile(limits: readonly POSIXRlimit[] = []): boolean {
+  for (const { type } of limits) if (type === "RLIMIT_NOFILE") return true;
+  return false;
+}
+
 /** Room for what the runtime itself needs, however low the limit of the program is. */
 const LEAST_NOFILE = 4096;
 
@@ -53,7 +60,8 @@ export function compileRlimitRoom(c: Context): void {
   const limits = c.process.rlimits ?? [];
   for (let i = 0; i < limits.length; i++) {
     const { type, hard } = limits[i]!;
-    const most = type === "RLIMIT_NOFILE" ? Math.max(Number(hard), LEAST_NOFILE) : 0xffffffffffffffffn;
+    const wanted = hard > LEAST_NOFILE ? hard : LEAST_NOFILE;
+    const most = type === "RLIMIT_NOFILE" ? wanted : 0xffffffffffffffffn;
     const value = new Struct(16, "rlimit64").u64(0, most).u64(8, most);
     c.part.at("process", `process.rlimits[${i}]`);
     c.part.op(abi.SYS_prlimit64, [0, rlimit(type), value, 0], { tolerate: [[abi.EPERM, 0]] });
@@ -64,7 +72,7 @@ export function compileRlimitRoom(c: Context): void {
 export function compileRlimits(c: Context): void {
   const limits = c.process.rlimits ?? [];
   const { nofile } = c.settings;
-  if (nofile && !limits.some(({ type }) => type === "RLIMIT_NOFILE")) {
+  if (nofile && !hasNofile(limits)) {
     const value = new Struct(16, "rlimit64").u64(0, nofile.soft).u64(8, nofile.hard);
     c.part.at("process", "");
     c.part.op(abi.SYS_prlimit64, [0, abi.RLIMIT_NOFILE, value, 0], {

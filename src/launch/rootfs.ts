@@ -54,11 +54,11 @@ function detachParent(c: Context, flag: number): void {
   for (let path = c.settings.rootfs; path; path = path.slice(0, path.lastIndexOf("/"))) ancestors.push(path);
   ancestors.push("/");
   for (let i = 0; i < ancestors.length; i++) {
-    const last = i === ancestors.length - 1;
+    const left = ancestors.length - 1 - i;
     c.part.op(abi.SYS_mount, [0, ancestors[i]!, 0, flag, 0], {
       // At most what an operation can skip; the rest is then done to mounts further up, which are init's own as well.
-      okSkip: Math.min(ancestors.length - 1 - i, 255),
-      tolerate: last ? [] : [[abi.EINVAL, 0]],
+      okSkip: left < 255 ? left : 255,
+      tolerate: left === 0 ? [] : [[abi.EINVAL, 0]],
       about: "cannot detach the mount of the rootfs from the host's",
     });
   }

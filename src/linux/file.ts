@@ -16,13 +16,13 @@ export function pathError(call: string, path: string, result: number): BuncError
 
 /** All bytes of a file, or -errno; -EFBIG is not answered: what lies beyond `max` bytes is cut off. */
 export function readBytes(path: string, max = 64 << 20, dir = abi.AT_FDCWD): Uint8Array | number {
-  let size = Math.min(16384, max);
+  let size = max < 16384 ? max : 16384;
   for (;;) {
     const buffer = new Uint8Array(size);
     const n = sys(abi.BUNC_CALL_READ_FILE, dir, path, buffer, size);
     if (n < 0) return n;
     if (n < size || size >= max) return buffer.subarray(0, n);
-    size = Math.min(size * 4, max);
+    size = size * 4 < max ? size * 4 : max;
   }
 }
 

@@ -26,7 +26,7 @@ export class HostState {
   /** Takes the address of the times of a program that is traced. */
   timeAt(address: number): void {
     this.view.setUint32(STATE.times, address >>> 0, true);
-    this.view.setUint32(STATE.times + 4, Math.floor(address / 0x100000000), true);
+    this.view.setUint32(STATE.times + 4, (address / 0x100000000) >>> 0, true);
     this.view.setUint32(STATE.ntimes, 0xffffffff, true);
   }
 

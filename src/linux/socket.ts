@@ -67,7 +67,7 @@ export function receiveFd(sock: number): { fd: number; bytes: Uint8Array } | und
   const n = sys(abi.BUNC_CALL_RECV, sock, buffer, buffer.length, new Uint8Array(fds.buffer), 0);
   for (let i = 2; i <= fds[0]!; i++) closeFd(fds[i]!);
   if (n <= 0 && fds[0] === 0) return undefined;
-  return { fd: fds[0]! > 0 ? fds[1]! : -1, bytes: buffer.subarray(0, Math.max(n, 0)) };
+  return { fd: fds[0]! > 0 ? fds[1]! : -1, bytes: buffer.subarray(0, n < 0 ? 0 : n) };
 }
 
 /** Sends bytes with a descriptor (-1: none); 0 or -errno. */

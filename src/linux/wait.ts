@@ -49,10 +49,12 @@ export function poll(fds: readonly number[], milliseconds: number): boolean[] {
   let timeout: Uint8Array | 0 = 0;
   if (milliseconds !== Number.POSITIVE_INFINITY) {
     const time = new DataView(new ArrayBuffer(16));
-    time.setUint32(0, Math.floor(milliseconds / 1000), true);
-    time.setUint32(8, Math.floor((milliseconds % 1000) * 1_000_000), true);
+    time.setUint32(0, milliseconds / 1000, true);
+    time.setUint32(8, (milliseconds % 1000) * 1_000_000, true);
     timeout = new Uint8Array(time.buffer);
   }
   sys(abi.SYS_ppoll, new Uint8Array(set.buffer), fds.length, timeout, 0, 8);
-  return fds.map((_, i) => set.getInt16(i * POLLFD + 6, true) !== 0);
+  const ready: boolean[] = [];
+  for (let i = 0; i < fds.length; i++) ready.push(set.getInt16(i * POLLFD + 6, true) !== 0);
+  return ready;
 }

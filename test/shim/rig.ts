@@ -87,13 +87,13 @@ export class Connection {
   }
 
   private received(bytes: Uint8Array): void {
-    for (const { stream, body } of this.frames.push(bytes)) {
+    this.frames.push(bytes, ({ stream, body }) => {
       const call = this.pending.get(stream);
       this.pending.delete(stream);
       const { status, payload } = decode(readResponse, body);
       if (status?.code) call?.reject(new CallError(status.code, status.message));
       else call?.resolve(payload ?? new Uint8Array(0));
-    }
+    });
   }
 
   private gone(): void {
@@ -139,11 +139,11 @@ export class Events {
           socket.data = new FrameReader(() => {});
         },
         data: (socket, bytes) => {
-          for (const { stream, body } of socket.data.push(bytes)) {
+          socket.data.push(bytes, ({ stream, body }) => {
             this.take(decode(readRequest, body).payload ?? new Uint8Array(0));
             const answer = encode(writeResponse, { payload: new Uint8Array(0) });
             socket.write(encodeFrame({ stream, type: FrameType.response, flags: 0, body: answer }));
-          }
+          });
         },
       },
     });

@@ -77,9 +77,9 @@ export class Client {
     };
     return new Channel(this.loop, fd, {
       received: (bytes) => {
-        for (const { stream, type, body } of frames.push(bytes)) {
+        frames.push(bytes, ({ stream, type, body }) => {
           if (type === FrameType.response && stream === this.pending?.stream) this.answer(body);
-        }
+        });
       },
       closed: gone,
     });

@@ -13,6 +13,13 @@ function reader(): { read: FrameReader; oversized: Oversized[] } {
   return { read: new FrameReader((header) => oversized.push(header)), oversized };
 }
 
+/** The frames that some bytes complete. */
+function complete(read: FrameReader, bytes: Uint8Array): Frame[] {
+  const found: Frame[] = [];
+  read.push(bytes, (frame) => found.push(frame));
+  return found;
+}
+
 function join(...parts: Uint8Array[]): Uint8Array {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
 }
@@ -36,32 +43,33 @@ describe("reading", () => {
   test.each([1, 2, 9, 10, 11, 64, 10000])("frames that arrive in pieces of %i bytes", (size) => {
     const { read } = reader();
     const found: Frame[] = [];
-    for (let at = 0; at < bytes.length; at += size) found.push(...read.push(bytes.subarray(at, at + size)));
+    for (let at = 0; at < bytes.length; at += size)
+      found.push(...complete(read, bytes.subarray(at, at + size)));
     expect(found).toEqual(frames);
     expect(read.partial).toBe(false);
   });
 
   test("half a frame is none, and the reader knows", () => {
     const { read } = reader();
-    expect([...read.push(bytes.subarray(0, 12))]).toEqual([]);
+    expect(complete(read, bytes.subarray(0, 12))).toEqual([]);
     expect(read.partial).toBe(true);
   });
 
   test("a body is a copy", () => {
     const { read } = reader();
     const given = encodeFrame(frame(1, [5]));
-    const [found] = read.push(given);
+    const [found] = complete(read, given);
     given.fill(0);
-    [...read.push(encodeFrame(frame(3, [6])))];
+    complete(read, encodeFrame(frame(3, [6])));
     expect([...found!.body]).toEqual([5]);
   });
 
   test("the longest body passes, a longer one is told and thrown away", () => {
     const { read, oversized } = reader();
     const largest = { ...frame(5, []), body: new Uint8Array(MAX_BODY).fill(1) };
-    expect([...read.push(encodeFrame(largest))][0]!.body.length).toBe(MAX_BODY);
+    expect(complete(read, encodeFrame(largest))[0]!.body.length).toBe(MAX_BODY);
     const tooLong = encodeFrame({ ...frame(7, []), body: new Uint8Array(MAX_BODY + 1) });
-    const found = [...read.push(join(tooLong, encodeFrame(frame(9, [1]))))];
+    const found = complete(read, join(tooLong, encodeFrame(frame(9, [1]))));
     expect(oversized).toEqual([{ stream: 7, type: 1, length: MAX_BODY + 1 }]);
     expect(found).toEqual([frame(9, [1])]);
   });
@@ -70,7 +78,7 @@ describe("reading", () => {
     const { read } = reader();
     const header = encodeFrame(frame(1, []));
     new DataView(header.buffer).setUint32(0, MAX_BODY);
-    expect([...read.push(join(header, new Uint8Array(10)))]).toEqual([]);
+    expect(complete(read, join(header, new Uint8Array(10)))).toEqual([]);
     const held = (read as unknown as { held: Uint8Array }).held;
     expect(held.length).toBeLessThanOrEqual(4096);
   });
@@ -79,7 +87,7 @@ describe("reading", () => {
     const { read, oversized } = reader();
     const header = encodeFrame(frame(1, []));
     new DataView(header.buffer).setUint32(0, 0xffffffff);
-    expect([...read.push(join(header, new Uint8Array(1000)))]).toEqual([]);
+    expect(complete(read, join(header, new Uint8Array(1000)))).toEqual([]);
     expect(oversized[0]!.length).toBe(0xffffffff);
     expect(read.partial).toBe(true);
   });

@@ -58,12 +58,12 @@ export class FrameReader {
    */
   constructor(private readonly oversized: (frame: Oversized) => void) {}
 
-  /** The frames that `bytes` completes. Their bodies are copies. */
-  *push(bytes: Uint8Array): Generator<Frame, void> {
+  /** Calls `take` for each frame that `bytes` completes. Their bodies are copies. */
+  push(bytes: Uint8Array, take: (frame: Frame) => void): void {
     let rest = bytes;
     while (rest.length > 0) {
       if (this.skip > 0) {
-        const n = Math.min(this.skip, rest.length);
+        const n = this.skip < rest.length ? this.skip : rest.length;
         this.skip -= n;
         rest = rest.subarray(n);
         continue;
@@ -83,7 +83,7 @@ export class FrameReader {
         }
         if (length > 0) continue;
       }
-      yield this.take();
+      take(this.take());
     }
   }
 
@@ -102,10 +102,13 @@ export class FrameReader {
 
   /** Takes what is missing of `wanted` bytes; gives what is left. */
   private fill(bytes: Uint8Array, wanted: number): Uint8Array {
-    const n = Math.min(wanted - this.used, bytes.length);
+    const missing = wanted - this.used;
+    const n = missing < bytes.length ? missing : bytes.length;
     if (this.held.length < this.used + n) {
       // A peer that only announces a large body shall not cost its size.
-      const grown = new Uint8Array(Math.min(wanted, Math.max(this.used + n, this.held.length * 2, 256)));
+      let size = this.held.length < 128 ? 256 : this.held.length * 2;
+      if (size < this.used + n) size = this.used + n;
+      const grown = new Uint8Array(size < wanted ? size : wanted);
       grown.set(this.held.subarray(0, this.used));
       this.held = grown;
     }

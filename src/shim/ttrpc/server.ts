@@ -145,7 +145,7 @@ class Connection {
 
   private received(bytes: Uint8Array): void {
     try {
-      for (const frame of this.frames.push(bytes)) this.take(frame);
+      this.frames.push(bytes, (frame) => this.take(frame));
     } catch (error) {
       this.warn(`a connection is closed: ${error instanceof Error ? error.message : error}`);
       this.close();

@@ -2,7 +2,7 @@
 import { readText } from "../../linux/file.ts";
 
 /** The first that a bundle has names its group (containerd's cmd/containerd-shim-runc-v2/manager). */
-const GROUP_LABELS = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+const GROUP_LABELS = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"] as const;
 
 /** Where containerd puts the sockets of shims. */
 export const SOCKET_DIR = "/run/containerd/s";
@@ -15,7 +15,7 @@ export function groupOf(bundle: string, id: string): string {
   const text = readText(`${bundle}/config.json`);
   if (typeof text !== "string") return id;
   // Most bundles are in no group, and a config.json may be long.
-  if (!GROUP_LABELS.some((label) => text.includes(label))) return id;
+  if (!text.includes(GROUP_LABELS[0]) && !text.includes(GROUP_LABELS[1])) return id;
   try {
     const annotations: unknown = JSON.parse(text).annotations;
     for (const label of GROUP_LABELS) {

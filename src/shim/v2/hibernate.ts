@@ -101,7 +101,7 @@ function waitingPart(
   for (const seconds of [...RETRIES, 0]) {
     const execute = [executable, "", argv, envp, abi.AT_EMPTY_PATH];
     part.op(abi.SYS_execveat, execute, seconds ? { tolerate: [[abi.BUNC_ERR_ANY, 0]] } : {});
-    const time = new Struct(16, "timespec").u64(0, Math.floor(seconds)).u64(8, (seconds % 1) * 1e9);
+    const time = new Struct(16, "timespec").u64(0, seconds | 0).u64(8, (seconds % 1) * 1e9);
     part.op(abi.SYS_nanosleep, [time, 0], { tolerate: [[abi.BUNC_ERR_ANY, 0]] });
   }
   return part;

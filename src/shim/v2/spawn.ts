@@ -66,9 +66,14 @@ export function passedOn(env: Readonly<Record<string, string | undefined>>): Rec
   const passed: Record<string, string> = {};
   for (const key in env) {
     const value = env[key];
-    if (value !== undefined && !NOT_PASSED.some((prefix) => key.startsWith(prefix))) passed[key] = value;
+    if (value !== undefined && !startsWithOne(key, NOT_PASSED)) passed[key] = value;
   }
   return passed;
+}
+
+function startsWithOne(text: string, beginnings: readonly string[]): boolean {
+  for (const beginning of beginnings) if (text.startsWith(beginning)) return true;
+  return false;
 }
 
 function array(items: readonly string[], name: string): Struct {
@@ -89,5 +94,6 @@ const MAX_OOM_SCORE = 1000;
 export function raiseOomScore(pid: number): void {
   const score = readText(`/proc/${sys(abi.SYS_getppid)}/oom_score_adj`, 16);
   if (typeof score !== "string") return;
-  writeExisting(`/proc/${pid}/oom_score_adj`, String(Math.min(Number(score) + 1, MAX_OOM_SCORE)));
+  const raised = Number(score) + 1;
+  writeExisting(`/proc/${pid}/oom_score_adj`, String(raised < MAX_OOM_SCORE ? raised : MAX_OOM_SCORE));
 }

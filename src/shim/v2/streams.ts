@@ -258,7 +258,7 @@ export class Streams {
     let fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, flags, 0);
     for (let waited = 0, step = 1; fd === -abi.ENXIO && waited < READER_MILLISECONDS; waited += step) {
       await sleep(step);
-      step = Math.min(step * 2, 50);
+      step = step < 25 ? step * 2 : 50;
       fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, flags, 0);
     }
     const reader = abi.O_RDONLY | abi.O_CLOEXEC | abi.O_NONBLOCK;

@@ -172,8 +172,10 @@ for (const [words, program] of Object.entries(programs)) {
       expect(await daemon.end()).toBe(0);
       const last = JSON.parse(daemon.read("log.json").trim().split("\n").at(-1)!);
       expect(last.level).toBe("error");
+      expect(last.msg).toStartWith("runc create failed: ");
       expect(last.msg).toContain("/nowhere");
-      expect(existsSync(join(daemon.folder, "shim-log.json"))).toBe(false);
+      // There, or the daemon does not look at the runtime's.
+      expect(daemon.read("shim-log.json")).toBe("");
       expect(rig.states()).toEqual([]);
     });
   });
@@ -209,10 +211,7 @@ buncDescribe("an error of the shim", () => {
     const daemon = new Daemon(container);
     await daemon.start();
     daemon.control(`garbage\n9 9 9\n1 x y\n${"z".repeat(5000)}\n`);
-    const lines = () =>
-      existsSync(join(daemon.folder, "shim-log.json"))
-        ? daemon.read("shim-log.json").trim().split("\n").length
-        : 0;
+    const lines = () => daemon.read("shim-log.json").split("\n").length - 1;
     for (let i = 0; i < 200 && lines() <= 2; i++) await Bun.sleep(20);
     expect(lines()).toBeGreaterThan(2);
     (await container.call("start")).ok();

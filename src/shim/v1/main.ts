@@ -8,6 +8,7 @@ import { BuncError, renderError } from "../../errors.ts";
 import { abi } from "../../linux/abi.gen.ts";
 import { pathError, writeAll, writeAtomic } from "../../linux/file.ts";
 import { bytesOf, sys, text } from "../../linux/lib.ts";
+import { closeFd } from "../../linux/process.ts";
 import { waitBy } from "../../linux/wait.ts";
 import { Loop } from "../loop.ts";
 import { type Ended, ShimProcess } from "../v2/process.ts";
@@ -26,6 +27,8 @@ const DRAIN_MILLISECONDS = 10_000;
  * @returns the exit code: 1 for an error of the shim, which stands in shim-log.json, 0 for one of the runtime
  */
 export async function main(args: readonly string[]): Promise<number> {
+  // The daemon wants this one to be there even when only the runtime has something to say.
+  closeFd(appendTo("shim-log.json"));
   const log = jsonLog("shim-log.json");
   try {
     const [id, bundle, runtime] = args;
@@ -49,10 +52,14 @@ function jsonLog(name: string): Log {
   let fd = -1;
   const form: () => Form = () => "json";
   return createLog("warning", form, (entry) => {
-    const flags = abi.O_WRONLY | abi.O_CREAT | abi.O_APPEND | abi.O_SYNC | abi.O_CLOEXEC;
-    if (fd < 0) fd = sys(abi.SYS_openat, abi.AT_FDCWD, name, flags, 0o666);
+    if (fd < 0) fd = appendTo(name);
     writeAll(fd, bytesOf(entry));
   });
+}
+
+function appendTo(name: string): number {
+  const flags = abi.O_WRONLY | abi.O_CREAT | abi.O_APPEND | abi.O_SYNC | abi.O_CLOEXEC;
+  return sys(abi.SYS_openat, abi.AT_FDCWD, name, flags, 0o666);
 }
 
 class Shim {

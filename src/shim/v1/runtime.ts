@@ -86,8 +86,11 @@ class InProcess implements Runtime {
       return await createContainer(this.launchOptions(process, streams), streams.consoleFd);
     } catch (error) {
       const { renderError } = await import("../../errors.ts");
-      context.log.error(renderError(error));
-      throw new RuntimeError(`${root}/${context.id}: ${renderError(error)}`);
+      // As the command says it, whose last words the daemon passes on.
+      const command = process.exec ? "exec failed: " : process.checkpoint ? "" : "runc create failed: ";
+      const message = command + renderError(error);
+      context.log.error(message);
+      throw new RuntimeError(`${root}/${context.id}: ${message}`);
     }
   }
 

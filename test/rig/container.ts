@@ -120,7 +120,7 @@ export class Container {
   }
 
   /** Polls `state` until the status is `status`; a container that is not there yet is waited for too. */
-  async waitFor(status: string, seconds = 10): Promise<State> {
+  async waitFor(status: string, seconds = 40): Promise<State> {
     const deadline = Date.now() + seconds * 1000;
     for (;;) {
       const result = await this.call("state");

@@ -64,7 +64,7 @@ export class Listener {
 
   /** Reads until `enough` of what has arrived; returns and keeps the text so far. Throws when the helper ends first. */
   private async fill(enough: (text: string) => boolean, what: string): Promise<void> {
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 40_000;
     while (!enough(this.buffer)) {
       const wait = deadline - Date.now();
       const late = Bun.sleep(Math.max(wait, 0)).then(() => undefined);

@@ -56,7 +56,7 @@ export class Pty {
   }
 
   /** Waits until `text` has appeared after the part already waited for; returns everything up to its end. */
-  async until(text: string, seconds = 10): Promise<string> {
+  async until(text: string, seconds = 40): Promise<string> {
     const deadline = Date.now() + seconds * 1000;
     while (!this.text.includes(text)) {
       if (Date.now() > deadline)

@@ -68,7 +68,7 @@ export class Result {
   }
 
   /** Waits until `text` is in the standard output. */
-  async until(text: string, seconds = 10): Promise<string> {
+  async until(text: string, seconds = 40): Promise<string> {
     const deadline = Date.now() + seconds * 1000;
     while (!this.stdout.includes(text)) {
       if (Date.now() > deadline)

@@ -5,6 +5,7 @@ import { deviceFilter } from "./devices.ts";
 import { unitNames } from "./systemd-names.ts";
 import {
   annotationProperties,
+  dropIdleWeight,
   limitProperties,
   listBits,
   roundQuota,
@@ -292,4 +293,19 @@ describe("annotations", () => {
   ])("%s=%s", (key, value, message) => {
     expect(() => one(key, value)).toThrow(message);
   });
+});
+
+test("an idle group has no weight, however the two are asked for", () => {
+  const drop = (resources: LinuxResources) => {
+    const warnings: string[] = [];
+    const left = dropIdleWeight(resources, (message) => warnings.push(message));
+    return [left, warnings.length];
+  };
+  expect(drop({ cpu: { idle: 1, shares: 9 } })).toEqual([{ cpu: { idle: 1 } }, 1]);
+  expect(drop({ cpu: { shares: 9 }, unified: { "cpu.idle": "1\n", "cpu.weight": "8" } })).toEqual([
+    { cpu: {}, unified: { "cpu.idle": "1\n" } },
+    2,
+  ]);
+  const both = { cpu: { idle: 0, shares: 9 }, unified: { "cpu.idle": "0", "cpu.weight": "8" } };
+  expect(drop(both)).toEqual([both, 0]);
 });

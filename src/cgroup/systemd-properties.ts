@@ -123,12 +123,14 @@ export function roundQuota(resources: LinuxResources): LinuxResources {
 export function dropIdleWeight(resources: LinuxResources, warn: (message: string) => void): LinuxResources {
   const { cpu, unified } = resources;
   const left = { ...resources };
-  if (cpu?.idle !== undefined && Number(cpu.idle) === 1 && !isUnset(cpu.shares)) {
+  const unifiedIdle = unified?.["cpu.idle"]?.trim() === "1";
+  const idle = unifiedIdle || (cpu?.idle !== undefined && Number(cpu.idle) === 1);
+  if (idle && cpu && !isUnset(cpu.shares)) {
     warn("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight");
     const { shares: _, ...rest } = cpu;
     left.cpu = rest;
   }
-  if (unified?.["cpu.idle"]?.trim() === "1" && unified["cpu.weight"] !== undefined) {
+  if (unifiedIdle && unified?.["cpu.weight"] !== undefined) {
     warn("unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight");
     const { "cpu.weight": _, ...rest } = unified;
     left.unified = rest;

@@ -69,7 +69,7 @@ export class Listener {
       const wait = deadline - Date.now();
       const late = Bun.sleep(Math.max(wait, 0)).then(() => undefined);
       const chunk = await Promise.race([this.reader.read(), late]);
-      if (chunk === undefined) throw new Error(`no ${what} within 10 s; got ${JSON.stringify(this.buffer)}`);
+      if (chunk === undefined) throw new Error(`no ${what} within 40 s; got ${JSON.stringify(this.buffer)}`);
       if (chunk.done)
         throw new Error(`the listener ended before ${what}; got ${JSON.stringify(this.buffer)}`);
       this.buffer += this.decoder.decode(chunk.value, { stream: true });

@@ -10,24 +10,23 @@ import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../la
 import { Part } from "../launch/program.ts";
 import { hasNofile } from "../launch/rlimits.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError, readText, writeAtomic } from "../linux/file.ts";
+import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import { closeFd, startTime, waitChild } from "../linux/process.ts";
+import { closeFd, waitChild } from "../linux/process.ts";
 import { preparePart } from "../linux/run-part.ts";
 import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
-import { buildState, startOps } from "./build-state.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { hookStateJson } from "./hook-state.ts";
-import { callersNofile, descriptorName, hostFacts, innerPid } from "./host-facts.ts";
+import { callersNofile, hostFacts, innerPid } from "./host-facts.ts";
 import { Init } from "./init-channel.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
 import { type Extras, loadExtras } from "./launch-extras.ts";
 import { type FdSources, openInheritedFds } from "./launch-fds.ts";
+import { LaunchRecord } from "./launch-record.ts";
+import { checkTerminal } from "./launch-terminal.ts";
 import { removeStateDir } from "./remove.ts";
-import { claimText, type State, withProcess } from "./state.ts";
-import { timestamp } from "./status.ts";
 import { createStateDir, type StateDir } from "./store.ts";
 import type { LaunchOptions } from "./types.ts";
 
@@ -50,10 +49,7 @@ export class Launcher {
   readonly dir: StateDir;
   readonly euid: number;
   init: Init | undefined;
-  private readonly created = timestamp();
-  /** When init was started, in clock ticks since boot. */
-  private started = 0;
-  state: State | undefined;
+  private readonly record: LaunchRecord;
   /** Compiled once the cgroups are there: without rights to make some, init has none to enter. */
   private launch!: Launch;
   private readonly host: HostFacts;
@@ -94,6 +90,7 @@ export class Launcher {
     this.rootfs = rootfs;
     this.dir = dir;
     this.euid = sys(abi.SYS_geteuid);
+    this.record = new LaunchRecord(dir, spec, options, extras, this.euid);
     this.cgroup = new LaunchCgroup(spec, options, this.euid, extras);
     this.settings = {
       id: options.id,
@@ -131,8 +128,8 @@ export class Launcher {
 
   private async bringUp(): Promise<void> {
     tracer?.step("write the first state.json");
-    if (this.mode.waitForStart) this.makeFifo();
-    this.claimState();
+    if (this.mode.waitForStart) this.record.makeFifo();
+    this.record.claim(this.cgroup);
     tracer?.step("make the cgroups", "linux.cgroupsPath");
     this.cgroup.create();
     tracer?.step("compile the program's first parts");
@@ -213,12 +210,12 @@ export class Launcher {
       if (sent.stage === Stage.last) {
         // The whole state takes longer to make than init takes to get to the program.
         if (this.mode.waitForStart)
-          this.saveState(startOpsOf(sent.part, init.program.length - sent.part.ops.length));
+          this.saveState({ part: sent.part, first: init.program.length - sent.part.ops.length });
         break;
       }
       const next = rest.next().value!;
       // Only a container that is on record may run anything of its user's.
-      if (next.stage === Stage.last) this.claimState();
+      if (next.stage === Stage.last) this.record.claim(this.cgroup, init.pid);
       if (sent.stage !== Stage.none) {
         if (servesOthers()) await init.told();
         const { value } = this.expect(sent.stage);
@@ -278,11 +275,6 @@ export class Launcher {
     if (typeof comm === "string" && comm.trim() === "bunc:[init]") throw this.deathError();
   }
 
-  /** The exec fifo: init opens it for writing once it waits, so it belongs to root of the container. */
-  private makeFifo(): void {
-    this.dir.makeFifo(hostId(0, this.spec.linux?.uidMappings), hostId(0, this.spec.linux?.gidMappings));
-  }
-
   private sources(): FdSources {
     const { spec, options, euid, dir, mode } = this;
     return {
@@ -335,67 +327,13 @@ export class Launcher {
     sendSeccompListener(this.spec.linux!.seccomp!, this.init!, number, this.hookState("creating"));
   }
 
-  /** A state.json with all that `delete --force` needs should this process be killed before the whole one is written. */
-  private claimState(): void {
-    const { id, bundle } = this.options;
-    const { init, rootfs, created } = this;
-    const { annotations } = this.spec;
-    const { paths: cgroupPaths, rootless: rootlessCgroups } = this.cgroup;
-    const driver = this.options.systemdCgroup ? { systemdCgroup: true, rootlessCgroups } : {};
-    const { config } = this.options;
-    if (init) this.started = startTime(init.pid);
-    const known = init ? { init: { pid: init.pid, start: this.started } } : {};
-    const rdt = this.extras.rdt ? { rdtGroups: this.extras.rdt.own } : {};
-    const text = claimText({
-      id,
-      bundle,
-      rootfs,
-      created,
-      cgroupPaths,
-      annotations,
-      config,
-      ...driver,
-      ...known,
-      ...rdt,
-    });
-    if (init) this.dir.saveText(text);
-    else this.dir.claim(text);
-  }
-
   /** Writes the whole state.json, when init is there. `run` leaves it out for a program that has ended already. */
-  saveState(ops: ReturnType<typeof startOps> = []): void {
-    tracer?.step("write the whole state.json");
-    const [stdin, stdout, stderr] = this.options.stdio ?? [0, 1, 2];
-    this.state ??= buildState(this.spec, {
-      id: this.options.id,
-      bundle: this.options.bundle,
-      rootfs: this.rootfs,
-      noPivot: this.options.noPivot,
-      noNewKeyring: this.options.noNewKeyring,
-      systemdCgroup: this.options.systemdCgroup,
-      rootlessEuid: this.euid !== 0,
-      rootlessCgroups: this.cgroup.rootless,
-      created: this.created,
-      cgroupPaths: { ...this.cgroup.paths },
-      externalDescriptors: [descriptorName(stdin), descriptorName(stdout), descriptorName(stderr)],
-      notifySocket: this.extras.notifySocket,
-      intelRdt: this.extras.rdt,
-      configFile: this.options.config,
-    });
-    if (this.init) {
-      if (ops.length && this.state.bunc) this.state.bunc.startOps = ops;
-      this.state = withProcess(this.state, this.init.pid, this.started);
-    }
-    this.dir.save(this.state);
+  saveState(last?: { part: Part; first: number }): void {
+    this.record.save(this.cgroup, this.init?.pid, last);
   }
 
-  /** Writes the pid file, beside its final name first. */
   writePidFile(): void {
-    const path = this.options.pidFile;
-    if (!path) return;
-    tracer?.step("write the pid file");
-    const result = writeAtomic(path, String(this.init!.pid), 0o666);
-    if (result < 0) throw pathError("open", path, result);
+    this.record.writePidFile(this.init!.pid);
   }
 
   /** Takes back everything: processes, cgroups, the state directory. What cannot be undone is only warned about. */
@@ -471,45 +409,6 @@ export class Launcher {
       files: this.extras.hookFiles,
     });
   }
-}
-
-/** Refuses a terminal that nobody would get, and a socket for one where there is none. */
-export function checkTerminal(
-  spec: Spec,
-  { consoleSocket }: Pick<LaunchOptions, "consoleSocket">,
-  { detach, consoleFd }: Pick<LaunchMode, "detach" | "consoleFd">,
-): void {
-  const terminal = spec.process?.terminal ?? false;
-  if (detach && terminal && !consoleSocket && consoleFd === undefined) {
-    throw new BuncError("cannot allocate tty if runc will detach without setting console socket", {
-      code: "usage",
-      path: "process.terminal",
-    });
-  }
-  if ((!detach || !terminal) && consoleSocket) {
-    throw new BuncError("cannot use console socket if runc will not detach or allocate tty", {
-      code: "usage",
-    });
-  }
-}
-
-/** What the operations after the wait for `start` are, for the message of a failure that `start` reads. */
-function startOpsOf(part: Part, first: number): ReturnType<typeof startOps> {
-  const { ops } = part;
-  for (let i = 0; i < ops.length; i++)
-    if (ops[i]!.call === abi.BUNC_OP_ERRORS_TO) return startOps(ops.slice(i + 1), first + i + 1);
-  return [];
-}
-
-/** The id on the host that an id of the container is mapped to. */
-function hostId(
-  id: number,
-  mappings: { containerID: number; hostID: number; size: number }[] | undefined,
-): number {
-  for (const { containerID, hostID, size } of mappings ?? []) {
-    if (id >= containerID && id < containerID + size) return hostID + id - containerID;
-  }
-  return id;
 }
 
 /** A program that the kernel cannot execute is no failure to make the container: as with runc, `run` ends as a shell does. */

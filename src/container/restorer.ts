@@ -23,7 +23,7 @@ import { hookStateJson } from "./hook-state.ts";
 import { hookEnvironment, hookFiles, runHooks } from "./hooks.ts";
 import { callersNofile, descriptorName } from "./host-facts.ts";
 import { LaunchCgroup } from "./launch-cgroup.ts";
-import { checkTerminal } from "./launcher.ts";
+import { checkTerminal } from "./launch-terminal.ts";
 import { removeStateDir } from "./remove.ts";
 import { makeMountPoints } from "./restore-mounts.ts";
 import { bringLoopbackUp } from "./restore-network.ts";

@@ -1,7 +1,7 @@
 // A dockerd of Debian's over a containerd of its own, both in a network namespace of their own: its bridge, its rules of
 // iptables and its ports are nobody else's and end with it.
 import { expect } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   type ClientOptions,
@@ -26,14 +26,16 @@ export const IMAGE = "busybox:test";
 const CLIENT = "/usr/bin/docker";
 const DAEMON = "/usr/sbin/dockerd";
 
-/** Directories that dockerd makes wherever it is told to have its own. */
-const PLACES = ["/run/docker/plugins", "/run/docker"];
+/** Directories that dockerd makes wherever it is told to have its own; the last is for what BuildKit calls runc. */
+const PLACES = ["/run/docker/plugins", "/run/docker", "/run/runc"];
 
 export class Docker {
   readonly containerd: Containerd;
   private readonly nsenter: string[];
   /** Of PLACES, those that were not there. */
   private readonly made: string[] = [];
+  /** bunc's caches of seccomp filters that were there before. */
+  private filters: string[] | undefined;
   private daemon: ReturnType<typeof Bun.spawn> | undefined;
 
   private constructor(
@@ -89,6 +91,7 @@ export class Docker {
   async startDaemon(flags: string[]): Promise<void> {
     const { rig, containerd } = this;
     for (const dir of PLACES) if (!existsSync(dir)) this.made.push(dir);
+    this.filters ??= cachedFilters();
     const at = (name: string) => join(rig.scratch.bundles, `docker-${name}`);
     mkdirSync(at("home"), { recursive: true });
     const runtimes = { bunc: { path: runtime } };
@@ -155,6 +158,12 @@ export class Docker {
     await this.endDaemon();
     // One with --live-restore leaves it to the next.
     detach(join(this.rig.scratch.bundles, "docker-data"));
+    for (const file of cachedFilters()) if (!this.filters?.includes(file)) rmSync(file);
     for (const dir of this.made) if (existsSync(dir) && entries(dir).length === 0) rmdirSync(dir);
   }
+}
+
+function cachedFilters(): string[] {
+  const names = entries("/run/runc").filter((name) => name.startsWith(".seccomp-"));
+  return names.map((name) => join("/run/runc", name));
 }

@@ -119,7 +119,7 @@ ${options.cri?.(this.dir) ?? ""}`,
 
   /** Pids of the shims of this daemon. */
   shims(): number[] {
-    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-address ${this.socket} `]);
+    const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-address ${this.socket}( |$)`]);
     return found.stdout.toString().split("\n").filter(Boolean).map(Number);
   }
 

@@ -1,5 +1,5 @@
 /**
- * What `--version` prints. The constants are put in by `bun build --define`; in `bun test` they do not exist.
+ * What `--version` prints. The constants are put in by scripts/bundle.ts; in `bun test` they do not exist.
  *
  * go-runc (containerd) reads the first line only if it starts with "runc version ", whatever the program is
  * called, and moby takes what follows the last "version" of any line: so the first line has this form and no

@@ -91,6 +91,11 @@ export function fakeCriu(dir: string, script: Script): FakeCriu {
   };
 }
 
+/** A signal, as those JavaScriptCore sends itself, ends Bun.sleepSync too soon. */
+function sleep(seconds: number): void {
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; ) Bun.sleepSync(end - Date.now());
+}
+
 class Fake {
   private restored = 0;
 
@@ -159,7 +164,7 @@ class Fake {
     else if ("file" in step) this.writeFile(step, request);
     else if ("kill" in step) process.kill(step.kill === "self" ? process.pid : request.opts!.pid, "SIGKILL");
     else if ("start" in step) this.start();
-    else if ("wait" in step) Bun.sleepSync(step.wait * 1000);
+    else if ("wait" in step) sleep(step.wait);
     else process.exit(step.exit);
   }
 

@@ -124,7 +124,13 @@ for (const [name, make] of engineProfiles())
 
     test("what matters most, spelled out", () => {
       expect(run.run(x86_64(numberOf("read")))).toBe(ALLOW);
-      for (const name of ["mount", "umount2", "init_module", "bpf", "reboot", "setns", "kexec_load"]) {
+      for (const name of ["init_module", "bpf", "kexec_load", "swapon"]) {
+        expect(run.run(x86_64(numberOf(name)))).toBe(EPERM);
+      }
+      expect(run.run(x86_64(600))).toBe(ENOSYS);
+      // Podman's lets a container make namespaces and mount in them: the kernel asks for the capabilities then.
+      if (name === "/usr/share/containers/seccomp.json") return;
+      for (const name of ["mount", "umount2", "reboot", "setns"]) {
         expect(run.run(x86_64(numberOf(name)))).toBe(EPERM);
       }
       expect(run.run(x86_64(numberOf("clone"), 0x11n))).toBe(ALLOW);
@@ -132,6 +138,5 @@ for (const [name, make] of engineProfiles())
         expect(run.run(x86_64(numberOf("clone"), flag))).toBe(EPERM);
       }
       expect(run.run(x86_64(numberOf("clone3")))).toBe(ENOSYS);
-      expect(run.run(x86_64(600))).toBe(ENOSYS);
     });
   });

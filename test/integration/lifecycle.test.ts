@@ -6,7 +6,7 @@ import type { Container } from "../rig/container.ts";
 import { entries } from "../rig/leaks.ts";
 import { useRig } from "../rig/rig.ts";
 import { output } from "../rig/rootfs.ts";
-import { buncTest, host, isBunc } from "../rig/runtime.ts";
+import { buncTest, host, isBunc, systemdDriver } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -40,7 +40,7 @@ describe("the tutorial", () => {
     expect(state.status).toBe("created");
     const { pid } = state;
     // The process exists, in its namespaces and cgroup, and has not executed the program.
-    expect(readFileSync(`/proc/${pid}/cgroup`, "utf8")).toContain(`/${container.id}\n`);
+    expect(readFileSync(`/proc/${pid}/cgroup`, "utf8")).toContain(`:${container.cgroupPath}\n`);
     expect(readFileSync(`/proc/${pid}/cmdline`, "utf8")).not.toContain("trap");
     const owner = output(["id", "-un"]).trim();
     const row = (status: string, shown: number): string[] => [
@@ -144,7 +144,8 @@ describe("the state directory", () => {
     const { pid } = await container.state();
     expect(saved).toMatchObject({ id: container.id, init_process_pid: pid });
     expect(saved.config.rootfs).toBe(container.rootfs);
-    expect(saved.config.cgroups.path).toBe(`/${container.id}`);
+    const cgroup = systemdDriver ? { Systemd: true, name: container.id } : { path: `/${container.id}` };
+    expect(saved.config.cgroups).toMatchObject(cgroup);
     expect(saved.namespace_paths.NEWPID).toBe(`/proc/${pid}/ns/pid`);
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     expect(String(saved.init_process_start)).toBe(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]!);

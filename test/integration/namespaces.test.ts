@@ -101,7 +101,7 @@ describe("from inside", () => {
     }
     const without = rig.container();
     const lines = (await without.output("cat", "/proc/self/cgroup")).trim().split("\n");
-    for (const line of lines) expect(line.split(":")[2]).toBe(`/${without.id}`);
+    for (const line of lines) expect(line.split(":")[2]).toBe(without.cgroupPath);
   });
 });
 

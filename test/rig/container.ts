@@ -139,6 +139,11 @@ export class Container {
     return mount === undefined ? undefined : join(mount, groupPath(this.config.linux.cgroupsPath));
   }
 
+  /** Where the container's cgroup is below the root of every hierarchy, as /proc/PID/cgroup shows it. */
+  get cgroupPath(): string {
+    return join("/", groupPath(this.config.linux.cgroupsPath));
+  }
+
   /** Content of a file of the container's cgroup, without the last newline. */
   cgroupFile(controller: string, file: string): string {
     return readFileSync(join(this.cgroup(controller)!, file), "utf8").trim();

@@ -261,7 +261,7 @@ function spawnError(call: string, result: number, flags = 0): BuncError {
 }
 
 /** Which setting of the host keeps a user namespace from being made, where one does. */
-function userNamespaceHint(errno: string): string | undefined {
+export function userNamespaceHint(errno: string): string | undefined {
   if (errno === "ENOSPC") {
     return `user namespaces: user.max_user_namespaces is ${sysctl("user/max_user_namespaces") ?? "too low"}, or another limit in /proc/sys/user is reached; as root: sysctl -w user.max_user_namespaces=15000`;
   }

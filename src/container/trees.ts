@@ -16,7 +16,7 @@ import { closeFd, kernelVersion } from "../linux/process.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
 import type { LinuxIDMapping, Mount, Spec } from "../oci/config.ts";
 import { applyIdMaps, checkIdMaps, type IdMaps, mapText } from "./ids.ts";
-import { Init } from "./init-channel.ts";
+import { Init, userNamespaceHint } from "./init-channel.ts";
 
 /** Where the source of a bind mount is, as planTrees of launch/mounts.ts asks for it. */
 export type TreeSource = Extract<InheritedFd["from"], { kind: "tree" }>;
@@ -77,7 +77,15 @@ function lockedNamespace(): number {
     slot: namespace,
     about: "cannot copy the host's mounts for a user namespace",
   });
-  return runPart(part, new HostState(), abi.CLONE_NEWUSER | abi.CLONE_NEWNS).get(namespace);
+  try {
+    return runPart(part, new HostState(), abi.CLONE_NEWUSER | abi.CLONE_NEWNS).get(namespace);
+  } catch (error) {
+    // Most often it is the namespace that cannot be made.
+    const hint = error instanceof BuncError ? userNamespaceHint(error.fields.errno ?? "") : undefined;
+    throw hint
+      ? new BuncError((error as BuncError).message, { ...(error as BuncError).fields, hint })
+      : error;
+  }
 }
 
 /** openTree in another mount namespace: by a child, for this process would not find back to its root. */

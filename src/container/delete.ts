@@ -212,12 +212,17 @@ async function removeUnused(
     if (left.length === 0) return;
     const pids = [...new Set(left.flatMap((path) => cgroups.processes({ "": path })))];
     const doomed = pids.filter(isDoomed);
-    const others = pids.filter((pid) => executable(pid) && !doomed.includes(pid));
+    const others = pids.filter((pid) => isOther(executable(pid)) && !doomed.includes(pid));
     if (result !== -abi.EBUSY || (others.length > 0 && doomed.length === 0)) break;
     for (const pid of doomed) killDoomed(pid);
     await sleep(attempt === 0 ? 2 : 50);
   }
   warn(`not removed, as it may not be the container's: cgroup ${left.join(", ")}`);
+}
+
+/** Whether an executable is somebody else's: a child of bunc that has not become bunc-init yet will be that soon. */
+function isOther(path: string): boolean {
+  return path !== "" && path !== executable("self");
 }
 
 /** Whether a process is bunc-init, which runs from a memfd of that name, or a hook that it runs: its child. */
@@ -243,7 +248,7 @@ function killDoomed(pid: number): void {
 }
 
 /** What /proc/PID/exe names, "" when there is no such process, or it is ending. */
-function executable(pid: number): string {
+function executable(pid: number | "self"): string {
   const buffer = new Uint8Array(256);
   const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/${pid}/exe`, buffer, buffer.length);
   return n > 0 ? text(buffer.subarray(0, n)) : "";

@@ -337,3 +337,28 @@ export function updateContainerUnit(
     manager.bus.close();
   }
 }
+
+/**
+ * Has systemd move a process to a container's cgroup v2, where the caller may not: out of its session's cgroup an ordinary
+ * user moves nothing, but systemd does.
+ *
+ * @param directory the cgroup, the container's or one below it
+ * @throws BuncError when systemd does not
+ */
+export function attachToUnit(paths: CgroupPaths, rootless: boolean, directory: string, pid: number): void {
+  const unit = unitOf(paths);
+  if (unit === undefined) throw configError("the container has no systemd unit", "cgroup_paths");
+  const base = paths[""]!;
+  const below = directory.slice(base.lastIndexOf(`/${unit}`) + unit.length + 1) || "/";
+  const bus = new SystemdBus(rootless);
+  try {
+    const args = [
+      { type: "s", value: unit },
+      { type: "s", value: below },
+      { type: "au", value: [pid] },
+    ];
+    bus.run("AttachProcessesToUnit", args, `unable to add the process to unit "${unit}"`);
+  } finally {
+    bus.close();
+  }
+}

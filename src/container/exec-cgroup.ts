@@ -155,7 +155,7 @@ function isRefusal(error: unknown): error is BuncError {
 }
 
 /** The directory of the cgroup2 that a process is in; undefined where it is out of sight. */
-async function cgroupOf(pid: number): Promise<string | undefined> {
+export async function cgroupOf(pid: number): Promise<string | undefined> {
   const text = readText(`/proc/${pid}/cgroup`, 65536);
   if (typeof text !== "string") return undefined;
   const line = text.split("\n").find((found) => found.startsWith("0::/"));

@@ -17,7 +17,7 @@ import { servesOthers } from "../linux/wait.ts";
 import type { LinuxNamespaceType, LinuxSeccomp, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { containerSpec } from "./container-spec.ts";
-import { bornIn, enterV1, execCgroups, parseSubCgroups } from "./exec-cgroup.ts";
+import { bornIn, cgroupOf, enterV1, execCgroups, parseSubCgroups } from "./exec-cgroup.ts";
 import {
   changeProcess,
   type ExecChanges,
@@ -251,20 +251,44 @@ class Exec {
       optional: summary.rootlessCgroups || isV1(cgroups),
       otherwise: this.options.cgroups.length > 0 ? 0 : summary.pid,
     };
+    let outside = false;
     try {
-      return await bornIn(birth, (cgroup) =>
-        Init.spawn({
+      const init = await bornIn(birth, (cgroup) => {
+        outside = cgroup === undefined;
+        return Init.spawn({
           flags: 0,
           firstFd: program.firstFd,
           fds: opened.fds,
           preserve: settings.preserve,
           stdio: this.options.stdio,
           ...(cgroup === undefined ? {} : { cgroup }),
-        }),
-      );
+        });
+      });
+      if (outside && birth.path && summary.systemdCgroup && !isV1(cgroups)) {
+        await this.attach(init.pid, birth.path, birth.otherwise);
+      }
+      return init;
     } finally {
       for (const fd of opened.owned) closeFd(fd);
     }
+  }
+
+  /** What could not be born in the cgroup is moved there by systemd, or stays outside with a warning. */
+  private async attach(pid: number, path: string, otherwise: number): Promise<void> {
+    const { cgroupPaths, rootlessCgroups } = this.summary;
+    const { attachToUnit } = await import("../cgroup/systemd.ts");
+    const attempt = (directory: string): BuncError | undefined => {
+      try {
+        attachToUnit(cgroupPaths, rootlessCgroups, directory, pid);
+      } catch (error) {
+        if (error instanceof BuncError) return error;
+        throw error;
+      }
+    };
+    let failed = attempt(path);
+    const other = failed && otherwise > 0 ? await cgroupOf(otherwise) : undefined;
+    if (other?.startsWith(`${path}/`)) failed = attempt(other);
+    if (failed) this.options.log.warn(`the process is not in the container's cgroup: ${failed.message}`);
   }
 
   private async follow(init: Init, program: ExecProgram, spec: Spec): Promise<void> {

@@ -91,11 +91,15 @@ cat ${dir}/zline`;
 async function fish(line: string): Promise<string[]> {
   const script = `source ${dir}/bunc.fish; complete -C ${JSON.stringify(line)}`;
   const out = await shell(["fish", "--no-config", "-c", script]);
-  return out
+  const found = out
     .split("\n")
     .filter(Boolean)
     .map((word) => word.split("\t")[0]!)
     .sort();
+  // fish 4 goes on with what has the word somewhere in it.
+  const last = line.slice(line.lastIndexOf(" ") + 1);
+  const begun = found.filter((word) => word.startsWith(last));
+  return begun.length > 0 ? begun : found;
 }
 
 test("bash reads the file without the package bash-completion, and it runs nothing of a directory's name", async () => {

@@ -22,7 +22,7 @@ function __bunc_line
             set option
         else if string match -qr -- '^-.*=' $word
             test -z "$command"; and string match -q -- '--root=*' $word; and set root (string replace -- --root= '' $word)
-        else if string match -q -- '-?*' $word
+        else if string match -qr -- '^-.' $word
             switch "$command:$word"
                 case ${[
                   ...withValue(globalFlags()).map((name) => `:${name}`),

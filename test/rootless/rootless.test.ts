@@ -112,7 +112,7 @@ describe("without anything special", () => {
     expect([early.code, early.stderr]).toEqual([255, expect.stringContaining("`start` the container first")]);
     good(call("start", id));
     expect(state().status).toBe("running");
-    good(call("exec", id, "true"));
+    good(call("exec", id, "sh", "-c", "exit 0"));
     good(call("kill", id, "KILL"));
     for (let i = 0; i < 100 && state().status !== "stopped"; i++) Bun.sleepSync(50);
     good(call("delete", id));

@@ -344,7 +344,8 @@ static long move_clone(int from, int target)
 
 /*
  * Covers a directory by a clone of the empty tmpfs, anything else by the null device. Before Linux 6.15 a
- * detached mount cannot be cloned: then each directory gets a tmpfs of its own.
+ * detached mount cannot be cloned: then the first directory gets the tmpfs itself, and the next ones clones
+ * of that.
  */
 long bunc_mask(struct bunc_state *state, int root, const char *path, int empty)
 {
@@ -357,13 +358,9 @@ long bunc_mask(struct bunc_state *state, int root, const char *path, int empty)
 	long r = sys4(__NR_newfstatat, target, "", &st, AT_EMPTY_PATH);
 	if (r >= 0 && S_ISDIR(st.st_mode)) {
 		r = step(state, __NR_open_tree, 0, move_clone(empty, (int)target));
-		if (r == -EINVAL) {
-			r = step(state, __NR_fchdir, 0, sys1(__NR_fchdir, target));
-			if (r >= 0)
-				r = step(state, __NR_mount, 0,
-					 sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_RDONLY,
-					      "nr_blocks=1,nr_inodes=1"));
-		}
+		if (r == -EINVAL)
+			r = step(state, __NR_move_mount, 0,
+				 sys5(__NR_move_mount, empty, "", target, "", MOVE_EMPTY));
 	} else if (r >= 0) {
 		long none = step(state, __NR_openat2, 1,
 				 open_below(root, "/dev/null", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS));

@@ -212,6 +212,20 @@ describe("masked and read-only paths", () => {
     expect((await survive(container)).ok().stderr).toBe("");
   });
 
+  buncTest("cover all directories by one tmpfs", async () => {
+    const container = writable();
+    const names = ["one", "two", "three"];
+    for (const name of names) {
+      container.file(`${name}/`);
+      container.file(`${name}/secret`, "secret");
+    }
+    container.config.linux.maskedPaths = names.map((name) => `/${name}`);
+    container.config.process.args = ["sh", "-c", "stat -c %d /one /two /three; ls /one /two /three"];
+    const [first, ...rest] = (await survive(container)).ok().stdout.trim().split("\n");
+    expect(Number(first)).toBeGreaterThan(0);
+    expect(rest.filter(Boolean)).toEqual([first!, first!, "/one:", "/three:", "/two:"]);
+  });
+
   buncTest("cover fifos, devices and sockets too, without opening them", async () => {
     const container = writable("sh", "-c", "cat /things/fifo /things/device; echo end");
     output(["mkdir", join(container.rootfs, "things")]);

@@ -1,4 +1,5 @@
 /** Starting what a task is made of: its container, a process in it, or the container from a checkpoint. */
+import type { LaunchOptions } from "../../container/types.ts";
 import { renderError } from "../../errors.ts";
 import { decode } from "../proto/codec.ts";
 import { type Any, type CreateTaskRequest, type Options, readOptions } from "../proto/task.gen.ts";
@@ -42,21 +43,7 @@ export async function createTask(
       return task;
     }
     const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
-      createContainer(
-        {
-          root,
-          id,
-          bundle,
-          pidFile: `${bundle}/init.pid`,
-          noPivot: options.no_pivot_root,
-          noNewKeyring: options.no_new_keyring,
-          preserveFds: 0,
-          systemdCgroup: options.systemd_cgroup,
-          stdio: process.streams!.stdio,
-          log: context.log,
-        },
-        process.streams!.consoleFd,
-      ),
+      createContainer(launchOptions(context, task, process.streams!, options), process.streams!.consoleFd),
     );
     process.hold();
     process.adopt(context.loop, created.pid, created.pidfd);
@@ -70,24 +57,36 @@ export async function createTask(
   return task;
 }
 
+/** What a launch is told, be it a new container's or one's from a checkpoint. */
+function launchOptions(
+  { log }: TaskContext,
+  { id, bundle, record }: Task,
+  { stdio }: Streams,
+  options: Pick<Options, "no_pivot_root" | "no_new_keyring" | "systemd_cgroup">,
+): LaunchOptions {
+  return {
+    root: record.root,
+    id,
+    bundle,
+    pidFile: `${bundle}/init.pid`,
+    noPivot: options.no_pivot_root,
+    noNewKeyring: options.no_new_keyring,
+    preserveFds: 0,
+    systemdCgroup: options.systemd_cgroup,
+    stdio,
+    log,
+  };
+}
+
 /** Restores a container from the checkpoint that its task was created with. */
 export async function restoreInit(context: TaskContext, task: Task, options: RestoreFrom): Promise<void> {
-  const { id, init, record, bundle } = task;
+  const { init, bundle } = task;
   const { startRestore } = await import("../../container/restore.ts");
   const streams = init.streams!;
   await inWords("OCI runtime restore failed: ", async () => {
     const { pid, pidfd } = await startRestore(
       {
-        root: record.root,
-        id,
-        bundle,
-        pidFile: `${bundle}/init.pid`,
-        noPivot: options.no_pivot_root,
-        noNewKeyring: options.no_new_keyring,
-        preserveFds: 0,
-        systemdCgroup: options.systemd_cgroup,
-        stdio: streams.stdio,
-        log: context.log,
+        ...launchOptions(context, task, streams, options),
         detach: true,
         imagePath: options.criu_image_path || options.checkpoint,
         workPath: options.criu_work_path || `${bundle}/work`,

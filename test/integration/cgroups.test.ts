@@ -3,20 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { useRig } from "../rig/rig.ts";
-import { buncTest, host, isBunc } from "../rig/runtime.ts";
+import { buncTest, cgroupPaths, host, isBunc } from "../rig/runtime.ts";
 
 const rig = useRig();
 const v1 = host.cgroupV1;
-
-/** Paths in /proc/PID/cgroup by controller; cgroup2 is "unified". */
-function cgroupsOf(pid: number): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const line of readFileSync(`/proc/${pid}/cgroup`, "utf8").trim().split("\n")) {
-    const [id, controllers, path] = line.split(":");
-    for (const name of id === "0" ? ["unified"] : controllers!.split(",")) found.set(name, path!);
-  }
-  return found;
-}
 
 describe("cgroupsPath", () => {
   test("absolute: the process is there in every hierarchy, already when it is created", async () => {
@@ -25,7 +15,7 @@ describe("cgroupsPath", () => {
     });
     await container.create();
     const { pid } = await container.state();
-    const its = cgroupsOf(pid);
+    const its = cgroupPaths(readFileSync(`/proc/${pid}/cgroup`, "utf8"));
     for (const name of host.cgroups.keys()) {
       expect([name, its.get(name)]).toEqual([name, `/${container.id}`]);
       expect(container.cgroupFile(name, "cgroup.procs")).toBe(String(pid));
@@ -70,7 +60,8 @@ describe("cgroupsPath", () => {
         expect([result.code, result.stderr]).toEqual([1, expect.stringContaining("linux.cgroupsPath")]);
         continue;
       }
-      for (const line of result.ok().stdout.trim().split("\n")) expect(line.split(":")[2]).toBe(`/${id}/y`);
+      const paths = [...cgroupPaths(result.ok().stdout).values()];
+      expect(paths).toEqual(mounts.map(() => `/${id}/y`));
     }
   });
 
@@ -94,12 +85,12 @@ describe("cgroupsPath", () => {
     container.config.linux.cgroupsPath = `${container.id}-relative`;
     container.config.process.args = ["cat", "/proc/self/cgroup"];
     const result = await container.run([], { wrap: ["sh", "-c", `${enter}; exec "$@"`, "sh"] });
-    const lines = result.ok().stdout.trim().split("\n");
-    for (const line of lines) {
-      const path = line.split(":")[2]!;
+    const paths = cgroupPaths(result.ok().stdout);
+    expect([...paths.keys()].sort()).toEqual([...host.cgroups.keys()].sort());
+    for (const [name, path] of paths) {
       expect(path).toEndWith(`/${container.id}-relative`);
       // In cgroup2 it is put beside the caller's: one that has processes cannot give controllers to its children.
-      expect([line, dirname(path)]).toEqual([line, line.startsWith("0:") ? "/" : `/${own}`]);
+      expect([name, dirname(path)]).toEqual([name, name === "unified" ? "/" : `/${own}`]);
     }
   });
 

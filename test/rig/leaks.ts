@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { cgroupMounts } from "./runtime.ts";
+import { cgroupMounts, cgroupPaths } from "./runtime.ts";
 
 /** One thing left behind. */
 export interface Leak {
@@ -96,11 +96,7 @@ function unescapePath(path: string): string {
 
 /** Cgroups of the rig in every hierarchy: at the top, in system.slice, and below the cgroup this process is in. Deepest first. */
 export function findCgroups(tag: string): Leak[] {
-  const own = new Map<string, string>();
-  for (const line of read("/proc/self/cgroup").trim().split("\n")) {
-    const [id, controllers, path] = line.split(":");
-    for (const name of id === "0" ? ["unified"] : controllers!.split(",")) own.set(name, path!);
-  }
+  const own = cgroupPaths(read("/proc/self/cgroup"));
   const found: Leak[] = [];
   const seen = new Set<string>();
   for (const [controller, point] of cgroupMounts()) {

@@ -61,6 +61,22 @@ export function cgroupMounts(): Map<string, string> {
   return mounts;
 }
 
+/**
+ * The paths in what /proc/PID/cgroup says, by controller as in `cgroupMounts`. Left out is what is mounted nowhere: every
+ * process of the machine is in such hierarchies too, and what a test left behind when it was killed is one.
+ */
+export function cgroupPaths(text: string): Map<string, string> {
+  const mounted = cgroupMounts();
+  const paths = new Map<string, string>();
+  for (const line of text.trim().split("\n")) {
+    const [id, controllers, path] = line.split(":");
+    for (const name of id === "0" ? ["unified"] : controllers!.split(",")) {
+      if (mounted.has(name)) paths.set(name, path!);
+    }
+  }
+  return paths;
+}
+
 const capabilityMask = BigInt(
   `0x${/CapEff:\s*([0-9a-f]+)/.exec(readFileSync("/proc/self/status", "utf8"))![1]}`,
 );

@@ -138,10 +138,15 @@ const common: BuildConfig = {
 process.chdir(ROOT);
 const first = await Bun.build({ ...common, metafile: true });
 const plugin = keepTogether(new Loads(first.metafile as unknown as Metafile));
+const second = await Bun.build({ ...common, plugins: [plugin] });
+// What Bun left apart although the same commands load it (a dozen chunks more) is joined when its own output is bundled.
+const chunks: Record<string, Blob> = {};
+for (const chunk of second.outputs) chunks[resolve(ROOT, "chunks", chunk.path)] = chunk;
 await Bun.build({
   ...common,
+  entrypoints: [resolve(ROOT, "chunks", "main.js")],
+  files: chunks,
   bytecode: true,
-  plugins: [plugin],
   compile: {
     outfile: resolve(outfile!),
     ...(target ? { target: target as Bun.Build.CompileTarget } : {}),

@@ -140,8 +140,12 @@ const first = await Bun.build({ ...common, metafile: true });
 const plugin = keepTogether(new Loads(first.metafile as unknown as Metafile));
 const second = await Bun.build({ ...common, plugins: [plugin] });
 // What Bun left apart although the same commands load it (a dozen chunks more) is joined when its own output is bundled.
-const chunks: Record<string, Blob> = {};
-for (const chunk of second.outputs) chunks[resolve(ROOT, "chunks", chunk.path)] = chunk;
+// It has made an import.meta.require of each require, which it would not follow again.
+const chunks: Record<string, string> = {};
+for (const chunk of second.outputs) {
+  const text = await chunk.text();
+  chunks[resolve(ROOT, "chunks", chunk.path)] = text.replaceAll("import.meta.require(", "require(");
+}
 await Bun.build({
   ...common,
   entrypoints: [resolve(ROOT, "chunks", "main.js")],

@@ -11,18 +11,23 @@ import type { Spec } from "../oci/config.ts";
 import type { Extras } from "./launch-extras.ts";
 import type { LaunchOptions } from "./types.ts";
 
-/** Errnos that mean "not with these rights", which an ordinary user's container goes on without. */
+/** Errnos that mean "not with these rights": an ordinary user's container that asks for nothing goes on without. */
 const DENIED = new Set(["EACCES", "EPERM", "EROFS"]);
+/** runc's words. */
+const NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
+const DELEGATE = "an ordinary user needs a delegated cgroup (systemd-run --user --scope -p Delegate=yes)";
 
 /** One launch's view of src/cgroup. */
 export class LaunchCgroup {
   readonly layout: Layout;
   /** Descriptor of the cgroup2 directory that init is cloned into, -1 for none. */
   fd = -1;
-  /** Permission errors are ignored: the container runs in the caller's cgroups then. */
+  /** Permission errors are ignored where neither limits nor a path are asked for: it runs in the caller's cgroups then. */
   readonly rootless: boolean;
   private group: Cgroup | undefined;
   private readonly rdt: Extras["rdt"];
+  private readonly log: LaunchOptions["log"];
+  private readonly systemd: boolean;
   private readonly state = new HostState();
 
   constructor(
@@ -33,12 +38,17 @@ export class LaunchCgroup {
   ) {
     this.layout = readLayout();
     this.rdt = rdt;
+    this.log = log;
+    this.systemd = systemd !== undefined;
     this.rootless = rootless ?? (systemd ? systemd.isUserManager(euid) : euid !== 0 || inUserNamespace());
     if (noCgroup) {
       if (wantsLimits(spec)) log.warn("linux.resources: ignored, as cgroups are disabled (--cgroup-manager)");
       return;
     }
-    if (this.rootless && !systemd && this.layout.mode === "none") return;
+    if (this.rootless && !systemd && this.layout.mode === "none") {
+      this.goWithout();
+      return;
+    }
     // Device rules are for root of the host alone: an ordinary user's container has the devices that user has.
     const request = { spec, id, layout: this.layout, slots: new Slots(), userNamespace: this.rootless };
     this.group = systemd ? systemd.planSystemd({ ...request, rootless: this.rootless }) : planCgroup(request);
@@ -69,15 +79,29 @@ export class LaunchCgroup {
     } catch (error) {
       if (!this.rootless || !(error instanceof BuncError) || !DENIED.has(error.fields.errno ?? ""))
         throw error;
-      if (wantsLimits(this.spec)) {
-        throw new BuncError(`cannot set limits without rights on cgroups: ${error.message}`, {
+      if (this.spec.linux?.cgroupsPath && !this.systemd) {
+        const hint = `${DELEGATE}, or no linux.cgroupsPath`;
+        throw new BuncError(error.message, { ...error.fields, path: "linux.cgroupsPath", hint });
+      }
+      if (wantsLimits(this.spec))
+        throw new BuncError(`${NO_RIGHTS}: ${error.message}`, {
           ...error.fields,
           path: "linux.resources",
-          hint: "an ordinary user needs a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
+          hint: DELEGATE,
         });
-      }
       this.group = undefined;
+      this.goWithout();
     }
+  }
+
+  /** As in runc, a container whose processes nothing holds together is made, but not silently. */
+  private goWithout(): void {
+    const pid = this.spec.linux?.namespaces?.find(({ type }) => type === "pid");
+    if (pid && !pid.path) return;
+    this.log.warn(
+      "the container has neither a cgroup nor a pid namespace of its own, so what it starts may outlive it. " +
+        "Such configuration is strongly discouraged",
+    );
   }
 
   /** When init is there and waits for its program. */

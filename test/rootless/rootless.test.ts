@@ -1,5 +1,5 @@
 // Containers of an ordinary user. Run as one, in a cgroup that is the user's own: the lane "user" of `make vm-test`.
-import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   copyFileSync,
@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -47,9 +48,14 @@ function good(result: Result): Result {
 
 /** A command that starts a container which stays: its output is the container's, so it goes to files. */
 function detach(...args: string[]): Result {
+  return detached(runtime, "--root", root, ...args);
+}
+
+/** The same for any command line. */
+function detached(...command: string[]): Result {
   const base = join(dir, `out${++count}`);
   const streams = [Bun.file(`${base}.out`), Bun.file(`${base}.err`)] as const;
-  const { exitCode } = Bun.spawnSync([runtime, "--root", root, ...args], { stdio: [null, ...streams] });
+  const { exitCode } = Bun.spawnSync(command, { stdio: [null, ...streams] });
   return {
     code: exitCode,
     stdout: readFileSync(`${base}.out`, "utf8"),
@@ -309,27 +315,69 @@ describe("cgroups", () => {
     expect(existsSync(group)).toBe(false);
   });
 
-  test("where they are not the container goes without, but not without its limits", () => {
-    const elsewhere = (config: Config) => {
-      config.linux.cgroupsPath = "/not-mine/at-all";
+  describe("where they are not", () => {
+    // The tests' own cgroup is the user's: a directory below it that may not be written to stands for one that is not.
+    const box = `/sys/fs/cgroup${own}/rl-${process.pid}`;
+    const inside = (...args: string[]): Result => {
+      const enter = `echo $$ > ${box}/inner/cgroup.procs && exec "$@"`;
+      return detached("sh", "-c", enter, "sh", runtime, "--root", root, ...args);
     };
-    const free = bundle("exec sleep 60", elsewhere);
-    good(detach("run", "--detach", "--bundle", free.path, free.id));
-    expect(groupOf(free.id)).toBe(own);
-    expect(good(call("exec", free.id, "id", "-u")).stdout).toBe("0\n");
-    for (const args of [["ps"], ["pause"], ["update", "--pids-limit", "5"]]) {
-      const { code, stderr } = call(...args, free.id);
-      expect(code).toBe(1);
-      expect(stderr).toContain("the container has no cgroup; start it in a delegated one");
-    }
-    const bound = bundle("true", (config) => {
-      elsewhere(config);
-      limited(config);
+    beforeAll(() => {
+      mkdirSync(`${box}/inner`, { recursive: true });
+      chmodSync(box, 0o555);
     });
-    const { code, stderr } = call("run", "--bundle", bound.path, bound.id);
-    expect(code).toBe(1);
-    expect(stderr).toContain("cannot set limits without rights on cgroups");
-    expect(stderr).toContain("Delegate=yes");
+    afterAll(() => {
+      chmodSync(box, 0o755);
+      for (const group of [`${box}/inner`, box]) rmdirSync(group);
+    });
+
+    test("the container goes without", () => {
+      const { id, path } = bundle("exec sleep 60");
+      const { code, stderr } = inside("run", "--detach", "--bundle", path, id);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(groupOf(id)).toBe(`${own}/rl-${process.pid}/inner`);
+      expect(good(call("exec", id, "id", "-u")).stdout).toBe("0\n");
+      for (const args of [["ps"], ["pause"], ["update", "--pids-limit", "5"]]) {
+        const { code, stderr } = call(...args, id);
+        expect(code).toBe(1);
+        expect(stderr).toContain("the container has no cgroup; start it in a delegated one");
+      }
+      good(call("delete", "--force", id));
+    });
+
+    test("but not without limits that it asks for", () => {
+      const { id, path } = bundle("true", limited);
+      const { code, stderr } = inside("run", "--bundle", path, id);
+      expect(code).toBe(1);
+      expect(stderr).toContain("rootless needs no limits + no cgrouppath when no permission is granted");
+      expect(stderr).toContain("Delegate=yes");
+    });
+
+    test("nor without the cgroup that it names", () => {
+      const { id, path } = bundle("true", (config) => {
+        config.linux.cgroupsPath = "/not-mine/at-all";
+      });
+      const { code, stderr } = inside("run", "--bundle", path, id);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(
+        /unable to apply cgroup configuration: .*permission denied.* at linux\.cgroupsPath/,
+      );
+      expect(stderr).toContain("Delegate=yes");
+      expect(call("state", id).stderr).toContain("container does not exist");
+    });
+
+    test("without a pid namespace either there is a warning: its processes may outlive it", () => {
+      const { id, path } = bundle("exit 4", (config) => {
+        config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== "pid");
+        // Without a pid namespace of one's own there is no mounting /proc either.
+        const proc = config.mounts.findIndex(({ destination }) => destination === "/proc");
+        config.mounts[proc] = { destination: "/proc", type: "none", source: "/proc", options: ["rbind"] };
+      });
+      const { code, stderr } = inside("run", "--bundle", path, id);
+      expect(code).toBe(4);
+      expect(stderr).toContain("level=warning");
+      expect(stderr).toContain("Such configuration is strongly discouraged");
+    });
   });
 
   test("made by the user's systemd", () => {

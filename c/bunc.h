@@ -25,7 +25,8 @@ struct bunc_part {
 	uint32_t flags;	     /* BUNC_PART_* */
 	uint32_t fail_at;    /* test builds: index of the operation that fails, plus one; 0 for none */
 	uint32_t fail_errno; /* test builds: with this errno */
-	int32_t trace_fd;    /* with BUNC_PART_TRACE, in init: an array of struct bunc_time to map shared */
+	int32_t trace_fd;    /* with BUNC_PART_TRACE, in init: an array of struct bunc_time to map shared;
+				or -1 */
 	uint32_t trace_end;  /* with BUNC_PART_TRACE: operations from this index on are not timed */
 	uint32_t reserved;
 };

@@ -117,7 +117,7 @@ _Noreturn __attribute__((used)) void bunc_init_main(long *stack)
 	for (;;) {
 		uint8_t *base = read_part(&state);
 		const struct bunc_part *part = (struct bunc_part *)base;
-		if (part->flags & BUNC_PART_TRACE && !state.times)
+		if (part->flags & BUNC_PART_TRACE && part->trace_fd >= 0)
 			map_times(&state, part->trace_fd);
 		switch (bunc_execute(base, &state)) {
 		case BUNC_NEXT_PART:

@@ -31,6 +31,8 @@ export interface SpawnOptions {
   preserve: number;
   /** What becomes its standard streams; without it they are this process's own. */
   stdio?: Stdio | undefined;
+  /** It executes its image anew (src/launch/renew.ts): a trace needs its memory twice. */
+  renews?: boolean;
 }
 
 /** Descriptors for stdin, stdout and stderr; they stay the caller's. */
@@ -72,6 +74,7 @@ export class Init {
     const request = new DataView(new ArrayBuffer(sizeof_.bunc_spawn));
     const fds = [pair[1]!, ...options.fds];
     if (init.trace) fds.push(init.trace.fd);
+    if (init.trace && options.renews) fds.push(init.trace.fd);
     request.setUint32(SPAWN.flags, options.flags, true);
     request.setInt32(SPAWN.cgroup, options.cgroup ?? -1, true);
     if (options.cgroup !== undefined) request.setUint32(SPAWN.flags + 4, INTO_CGROUP_HIGH, true);
@@ -94,7 +97,7 @@ export class Init {
     }
     init.pid = request.getInt32(SPAWN.pid, true);
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
-    init.trace?.born(init.pid, options.firstFd + fds.length - 1);
+    init.trace?.born(init.pid, options.firstFd + options.fds.length + 1, options.renews === true);
     ownChildren.add(init.pid);
     launches.count++;
     return init;
@@ -108,7 +111,7 @@ export class Init {
   send(part: Part): void {
     const first = this.ops.length;
     for (const op of part.ops) this.ops.push(op);
-    const trace = this.trace?.sent(part.ops, first);
+    const trace = this.trace?.sent(part.ops);
     const bytes = encodePart(part.ops, { first, fault: faultOf("init", first, part.ops), trace });
     const sent = writeAll(this.sock, bytes);
     if (sent === 0 || sent === -abi.EPIPE || sent === -abi.ECONNRESET) return;

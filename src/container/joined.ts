@@ -34,9 +34,9 @@ function link(path: string): string {
   if (n < 0) {
     const error = pathError("readlink", path, n);
     if (n !== -abi.EACCES && n !== -abi.EPERM) throw error;
-    // Until execve init is hidden (compileHiding), from an ordinary user for good, who has no rights where init was started.
+    // Until execve init is hidden (compileHiding), from an ordinary user where it could not be renewed (launch/renew.ts).
     const hint =
-      "init hides until the program runs: `start` the container first, or make it as root of a user namespace";
+      "init hides until the program runs: `start` the container first, or let it have user and mount namespaces of its own";
     throw new BuncError(error.message, { ...error.fields, hint });
   }
   return text(buffer.subarray(0, n));

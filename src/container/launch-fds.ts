@@ -105,7 +105,7 @@ function openFd(
 function openReadonlyTree(path: string): number {
   const flags = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC;
   const fd = sys(abi.SYS_open_tree, abi.AT_FDCWD, path, flags);
-  // An ordinary user may make no mounts; what init could reach by its descriptor, that user can anyway.
+  // An ordinary user may make no mounts: init puts the fifo in its place before others can see it (launch/renew.ts).
   if (fd === -abi.EPERM) return openDirectory(path);
   if (fd < 0) throw pathError("open_tree", path, fd);
   const attr = new Uint8Array(32);

@@ -8,6 +8,7 @@ import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
 import { Part } from "../launch/program.ts";
+import { renews } from "../launch/renew.ts";
 import { hasNofile } from "../launch/rlimits.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
@@ -100,6 +101,7 @@ export class Launcher {
       noNewKeyring: options.noNewKeyring,
       preserve: extras.preserve,
       waitForStart: mode.waitForStart,
+      stateDir: dir.path,
       pidfdSocket: options.pidfdSocket !== undefined,
       seccomp: extras.seccomp,
       setgroups: this.euid === 0,
@@ -155,6 +157,7 @@ export class Launcher {
         fds: opened.fds,
         preserve: this.settings.preserve,
         stdio: this.options.stdio,
+        renews: renews(this.launch.context),
         ...(pidns ? { pidns: opened.fds[pidnsAt]! } : {}),
         ...(this.cgroup.fd < 0 ? {} : { cgroup: this.cgroup.fd }),
       });

@@ -32,6 +32,7 @@ import {
 import { compileMaskedPaths, compileReadonlyPaths } from "./paths.ts";
 import { compileKeyring, compileNames, compileSysctl } from "./process.ts";
 import { Struct } from "./program.ts";
+import { compileRenewal, renews } from "./renew.ts";
 import { compilePivot, compileReadonlyRoot, compileRoot, compileRootPropagation } from "./rootfs.ts";
 import { planTerminal } from "./terminal.ts";
 
@@ -65,9 +66,11 @@ export class Launch {
   /** The parts after the first, in the order they are sent; init can work on one while the next is compiled. */
   *rest(): Generator<SentPart, void> {
     const c = this.context;
+    compileClocks(c);
+    if (renews(c)) yield compileRenewal(c);
     compileBody(c);
     yield* compileRootfs(c);
-    yield* compileProgram(c, { bindConsole, sealRoot, hooks });
+    yield* compileProgram(c, { exposed: renews(c), bindConsole, sealRoot, hooks });
   }
 }
 
@@ -86,7 +89,6 @@ function hooks(c: Context, env: Execve["env"]): void {
 
 function compileBody(c: Context): void {
   const { part } = c;
-  compileClocks(c);
   if (c.namespace("user")) {
     part.at("ids", "linux.uidMappings");
     // The parent has mapped the ids; root of the namespace is who sets the container up.

@@ -33,6 +33,8 @@ export interface LaunchSettings {
   preserve: number;
   /** Init waits for `start` at the exec fifo (create), or goes straight on (run). */
   waitForStart: boolean;
+  /** Absolute path of the state directory, with waitForStart. */
+  stateDir?: string;
   /** A socket that takes a pidfd of init is passed (--pidfd-socket). */
   pidfdSocket: boolean;
   /** The compiled seccomp filter, when the bundle has a profile. */
@@ -118,6 +120,8 @@ export class Context {
   readonly labels = new Map<string, Slot>();
   /** The host's /proc, while the files of the labels are still to be opened. */
   procfs: Slot | undefined;
+  /** Its own /proc/self/fd, where the descriptor for the state directory is that of the fifo itself (renew.ts). */
+  ownFds: Slot | undefined;
   /** The pty's master, when it is one of the host's. */
   hostMaster: Slot | undefined;
   /** The root of the container's mount tree, once it is made. */

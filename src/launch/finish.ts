@@ -15,6 +15,8 @@ export const PIDFD_FD = "pidfd-socket";
 
 /** What only the first process of a container has done, whose modules an exec need not load. */
 export interface FirstSteps {
+  /** While it waits for `start`, processes of the container may take it over (renew.ts). */
+  exposed: boolean;
   /** Puts the pty over /dev/console. */
   bindConsole(c: Context, peer: Slot): void;
   /** Once the terminal and all else that needs a writable root is made. */
@@ -46,10 +48,15 @@ export function* compileProgram(c: Context, first?: FirstSteps): Generator<SentP
   // The arguments of execve lie in the part that ends in it, so what fills them in is there too.
   const execve = compileLookup(c);
   compileLabels(c);
+  let filtered = early;
+  const filter = () => {
+    if (!filtered) compileSeccomp(c);
+    filtered = true;
+  };
+  if (first?.exposed && waitIsAllowed(c)) filter();
   if (c.settings.waitForStart) compileWait(c);
   // A startContainer hook may do no more than the program.
-  const filtered = early || Boolean(c.spec.hooks?.startContainer?.length);
-  if (filtered && !early) compileSeccomp(c);
+  if (c.spec.hooks?.startContainer?.length) filter();
   first?.hooks(c, execve.env);
   compileExec(c, execve, filtered);
   yield c.lastPart();
@@ -85,7 +92,8 @@ function compileWait(c: Context): void {
   const zero = new TextEncoder().encode("0");
   c.part.at("start");
   c.part.op(abi.BUNC_OP_REPORT, [Stage.created, 0]);
-  c.part.op(abi.SYS_openat, [dir, "exec.fifo", abi.O_WRONLY | abi.O_CLOEXEC, 0], {
+  const path = c.ownFds ? [c.ownFds, String(dir)] : [dir, "exec.fifo"];
+  c.part.op(abi.SYS_openat, [...path, abi.O_WRONLY | abi.O_CLOEXEC, 0], {
     slot: fifo,
     about: "open exec fifo",
   });
@@ -93,6 +101,7 @@ function compileWait(c: Context): void {
   c.part.op(abi.BUNC_OP_ERRORS_TO, [sync]);
   c.part.op(abi.SYS_close, [fifo]);
   c.part.op(abi.SYS_close, [dir]);
+  if (c.ownFds) c.part.op(abi.SYS_close, [c.ownFds]);
   c.part.op(abi.BUNC_OP_WRITE, [sync, zero, 1], { about: "write exec fifo" });
   c.slots.give(fifo);
 }
@@ -107,6 +116,15 @@ export function allows({ defaultAction, syscalls = [] }: LinuxSeccomp, call: str
     if (!args?.length) allowed = true;
   }
   return allowed;
+}
+
+/** Whether the profile lets through what init still does when it waits for `start`. */
+function waitIsAllowed({ spec }: Context): boolean {
+  const profile = spec.linux?.seccomp;
+  if (!profile) return false;
+  for (const call of ["write", "openat", "dup3", "close", "fcntl", "execve", "exit_group"])
+    if (!allows(profile, call)) return false;
+  return true;
 }
 
 function compileExec(c: Context, execve: Execve, seccompLoaded: boolean): void {

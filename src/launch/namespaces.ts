@@ -107,9 +107,7 @@ function joinAroundUser(c: Context): void {
 /** The first parts: everything that needs no answer of the parent, so that init works while TypeScript compiles. */
 export function compileNamespaces(c: Context): SentPart[] {
   const sent: SentPart[] = [];
-  c.part.at("namespaces");
-  c.part.op(abi.BUNC_OP_RESET_SIGNALS, [c.settings.waitForStart ? 1 : 0]);
-  c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
+  compileBirth(c);
   compileOomScore(c);
   compileLabelFiles(c);
   const user = c.namespace("user");
@@ -139,6 +137,13 @@ export function compileNamespaces(c: Context): SentPart[] {
   return sent;
 }
 
+/** What an image of bunc-init begins with, and loses in an execve. */
+export function compileBirth(c: Context): void {
+  c.part.at("namespaces");
+  c.part.op(abi.BUNC_OP_RESET_SIGNALS, [c.settings.waitForStart ? 1 : 0]);
+  c.part.op(abi.SYS_prctl, [abi.PR_SET_NAME, "bunc:[init]"]);
+}
+
 /** The score is written while /proc is the host's, and init may still write to its own files there. */
 export function compileOomScore(c: Context): void {
   const score = c.process.oomScoreAdj;
@@ -155,7 +160,8 @@ export function compileOomScore(c: Context): void {
 /**
  * Nobody in the container may look into init's memory or descriptors, now or at a later exec into it. Root of a user
  * namespace could do so from the moment init joins it, and reach the host through /proc/PID/root, so it comes first then;
- * else only when a new user namespace has its ids, as newuidmap wants to see in /proc whose process it is.
+ * else only when a new user namespace has its ids, as newuidmap wants to see in /proc whose process it is. For whom it is
+ * hidden then, renew.ts says.
  */
 export function compileHiding(c: Context): void {
   c.part.at("process").op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0], { about: "cannot hide init" });

@@ -17,12 +17,12 @@ export interface PartTrace {
 
 /** The trace of one process that executes a launch program. */
 export interface InitTracer {
-  /** This process's descriptor of the memory that the times are written to; init inherits it as its last one. */
+  /** This process's descriptor of the memory that the times are written to; init inherits it as its last one, or last two. */
   readonly fd: number;
-  /** It was born, with this number for the memory. */
-  born(pid: number, fd: number): void;
+  /** It was born, with this number for the memory, and the next one when it will execute its image anew. */
+  born(pid: number, fd: number, renews: boolean): void;
   /** A part is sent; gives what its header must say. */
-  sent(ops: readonly Op[], first: number): PartTrace;
+  sent(ops: readonly Op[]): PartTrace;
   /** It told that an operation failed. */
   failed(index: number, errno: number): void;
   /** Its socket is closed: it has executed the program, or died. */

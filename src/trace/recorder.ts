@@ -179,6 +179,8 @@ export class Recorder implements Tracer {
 class InitRecorder implements InitTracer {
   private pid = 0;
   private inside = -1;
+  /** The memory's number for the image after the next part that executes one. */
+  private again = -1;
   private first = 0;
   private kept = false;
   private readonly ops: Op[] = [];
@@ -208,12 +210,13 @@ class InitRecorder implements InitTracer {
     }
   }
 
-  born(pid: number, fd: number): void {
+  born(pid: number, fd: number, renews: boolean): void {
     this.pid = pid;
     this.inside = fd;
+    if (renews) this.again = fd + 1;
   }
 
-  sent(ops: readonly Op[], first: number): PartTrace {
+  sent(ops: readonly Op[]): PartTrace {
     for (const op of ops) {
       // With the filter loaded the time may be had no more: the call might even be the end of it.
       if (op.call === abi.SYS_seccomp && this.untimed === undefined && !this.clockAllowed()) {
@@ -222,7 +225,13 @@ class InitRecorder implements InitTracer {
       this.ops.push(op);
     }
     const end = this.untimed === undefined ? 0xffffffff : this.untimed;
-    return { fd: first === 0 ? this.inside : -1, end };
+    const fd = this.inside;
+    this.inside = -1;
+    if (this.again >= 0 && ops.some(({ call }) => call === abi.SYS_execve)) {
+      this.inside = this.again;
+      this.again = -1;
+    }
+    return { fd, end };
   }
 
   private clockAllowed(): boolean {

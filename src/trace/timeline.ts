@@ -238,8 +238,10 @@ function initSlices(run: InitRun, lane: number, traceEnd: number): Slice[] {
       }
       slice.start = time.start;
       const last = op.call === abi.SYS_execve || op.call === abi.SYS_execveat;
-      slice.end = time.end || (last && ended) || traceEnd;
-      if (!time.end && !(last && ended)) slice.unfinished = true;
+      // An image that was executed anew goes on with the program.
+      const next = last && !time.end ? times.find((one, later) => later > i && one)?.start : undefined;
+      slice.end = time.end || next || (last && ended) || traceEnd;
+      if (!time.end && !next && !(last && ended)) slice.unfinished = true;
       Object.assign(slice, outcome(time.result));
       at = slice.end;
     } else if (untimed && i >= untimed.from) {

@@ -117,6 +117,19 @@ describe("the timeline", () => {
     ]);
   });
 
+  test("goes on after an image that was executed anew", () => {
+    const ops = [op(abi.SYS_execve, ["/proc/self/exe", 0, 0]), ...OPS.slice(2)];
+    const times = [time(1000, 0), undefined, time(6000, 7000), time(9000, 0)];
+    const { slices } = timeline(recorded({ ops, times }));
+    const found = slices.filter(({ lane, kind }) => lane === 1 && kind === "op");
+    expect(found.map(({ start, end, unfinished, skipped }) => [start, end, unfinished ?? skipped])).toEqual([
+      [1000, 6000, undefined],
+      [6000, 6000, true],
+      [6000, 7000, undefined],
+      [9000, 12_000, undefined],
+    ]);
+  });
+
   test("says what has no time, and why", () => {
     const untimed = { from: 2, why: "no clock" };
     const times = [TIMES[0], TIMES[1], undefined, undefined, undefined];

@@ -25,6 +25,7 @@ export function ordinaryUser(rig: Rig) {
       config.linux.uidMappings = uids;
       config.linux.gidMappings = gids;
       delete config.linux.resources;
+      Reflect.deleteProperty(config.linux, "cgroupsPath");
       config.mounts = config.mounts
         .filter(({ type }) => type !== "sysfs" && type !== "cgroup")
         .map((mount) => ({

@@ -9,7 +9,7 @@ import { ExecProgram } from "../launch/exec.ts";
 import { hasNofile } from "../launch/rlimits.ts";
 import { maskText, parseNumberList } from "../launch/scheduling.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { pathError } from "../linux/file.ts";
+import { pathError, readInto } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
@@ -331,7 +331,7 @@ class Exec {
   /** One that was killed before execve closes its socket too; its name tells it apart. */
   private checkAlive({ pid }: Init): void {
     const comm = new Uint8Array(16);
-    const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/comm`, comm, comm.length);
+    const n = readInto(abi.AT_FDCWD, `/proc/${pid}/comm`, comm);
     if (n > 0 && text(comm.subarray(0, n)).trim() === "bunc:[exec]") throw died();
   }
 

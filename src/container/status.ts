@@ -3,6 +3,7 @@
  * whether it is paused, the exec fifo whether it waits for `start`. Nothing of it is stored.
  */
 import { abi } from "../linux/abi.gen.ts";
+import { readInto } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import type { CgroupOps } from "./cgroups.ts";
@@ -44,7 +45,7 @@ export function parseStat(text: string): ProcessStat | undefined {
 export function processStat(pid: number): ProcessStat | undefined {
   if (pid <= 0) return undefined;
   line ??= new Uint8Array(LINE_SIZE);
-  const n = sys(abi.BUNC_CALL_READ_FILE, abi.AT_FDCWD, `/proc/${pid}/stat`, line, LINE_SIZE);
+  const n = readInto(abi.AT_FDCWD, `/proc/${pid}/stat`, line);
   return n > 0 ? parseStat(text(line.subarray(0, n))) : undefined;
 }
 

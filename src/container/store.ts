@@ -4,8 +4,8 @@
  */
 import { BuncError } from "../errors.ts";
 import { abi, sizeof_, stat_ } from "../linux/abi.gen.ts";
-import { pathError, readBytes, writeAtomic, writeNew } from "../linux/file.ts";
-import { sys, text } from "../linux/lib.ts";
+import { pathError, readBytes, readInto, writeAtomic, writeNew } from "../linux/file.ts";
+import { succeeds, sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { sleep } from "../linux/wait.ts";
 import { isWholeHead, parseState, parseSummary, type State, type Summary, stateText } from "./state.ts";
@@ -79,7 +79,7 @@ let head: Uint8Array | undefined;
  */
 export function summaryAt(dir: number, name: string, path: string): Summary {
   head ??= new Uint8Array(HEAD_SIZE);
-  const n = sys(abi.BUNC_CALL_READ_FILE, dir, name, head, HEAD_SIZE);
+  const n = readInto(dir, name, head);
   if (n < 0) throw readError(path, n);
   // Its create was killed, or is, between the two calls that make and write the first one: nothing else exists then.
   if (n === 0) throw notFound(path);
@@ -135,7 +135,7 @@ function identityOf(dir: number, name: string): string | undefined {
 
 /** Whether a path exists; the last symlink is not followed. */
 export function exists(path: string): boolean {
-  return readStat(abi.AT_FDCWD, path) === 0;
+  return succeeds(abi.SYS_newfstatat, abi.AT_FDCWD, path, statBytes, abi.AT_SYMLINK_NOFOLLOW);
 }
 
 /** Whether a created container still waits for `start`. */

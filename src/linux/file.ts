@@ -2,7 +2,7 @@
 import { BuncError } from "../errors.ts";
 import { abi } from "./abi.gen.ts";
 import { errnoName, errnoText } from "./errno.ts";
-import { bytesOf, sys, text } from "./lib.ts";
+import { bytesOf, libraryLoaded, sys, text } from "./lib.ts";
 
 /** The error of a system call on a path, in Go's form: `open /x: no such file or directory`. */
 export function pathError(call: string, path: string, result: number): BuncError {
@@ -19,11 +19,31 @@ export function readBytes(path: string, max = 64 << 20, dir = abi.AT_FDCWD): Uin
   let size = max < 16384 ? max : 16384;
   for (;;) {
     const buffer = new Uint8Array(size);
-    const n = sys(abi.BUNC_CALL_READ_FILE, dir, path, buffer, size);
+    const n = readInto(dir, path, buffer);
     if (n < 0) return n;
     if (n < size || size >= max) return buffer.subarray(0, n);
     size = size * 4 < max ? size * 4 : max;
   }
+}
+
+/**
+ * Reads a file from its beginning, until `buffer` is full or the file ends; a fifo of this name is not waited for.
+ * @param dir what `path` is relative to, or AT_FDCWD
+ * @returns how many bytes, or -errno
+ */
+export function readInto(dir: number, path: string, buffer: Uint8Array): number {
+  if (libraryLoaded()) return sys(abi.BUNC_CALL_READ_FILE, dir, path, buffer, buffer.length);
+  const flags = abi.O_RDONLY | abi.O_NOCTTY | abi.O_NONBLOCK | abi.O_CLOEXEC;
+  const fd = sys(abi.SYS_openat, dir, path, flags, 0);
+  if (fd < 0) return fd;
+  let size = 0;
+  let n: number;
+  do {
+    n = sys(abi.SYS_read, fd, buffer.subarray(size), buffer.length - size);
+    if (n > 0) size += n;
+  } while ((n > 0 && size < buffer.length) || n === -abi.EINTR);
+  sys(abi.SYS_close, fd);
+  return n < 0 ? n : size;
 }
 
 /**

@@ -27,13 +27,20 @@ type Foreign = (
   f: number | bigint,
 ) => number | bigint;
 
+/** syscall(2) of libc, and libbunc's entry, which is loaded (0.2 ms) when it is first needed. */
+let syscall: Foreign | undefined;
 let foreign: Foreign | undefined;
+
+function libc(): Foreign {
+  syscall = dlopen("libc.so.6", { syscall: SIGNATURE }).symbols.syscall as unknown as Foreign;
+  return syscall;
+}
 
 /** Puts the bytes of a shared library into a memfd; gives a path that dlopen takes. */
 export function memfdPath(name: string, bytes: Uint8Array): string {
-  const libc = dlopen("libc.so.6", { syscall: SIGNATURE }).symbols.syscall as unknown as Foreign;
-  const fd = Number(libc(abi.SYS_memfd_create, ptr(cstring(name)), abi.MFD_CLOEXEC, 0, 0, 0, 0));
-  if (fd < 0 || Number(libc(abi.SYS_write, fd, ptr(bytes), bytes.length, 0, 0, 0)) !== bytes.length) {
+  const call = syscall ?? libc();
+  const fd = Number(call(abi.SYS_memfd_create, ptr(cstring(name)), abi.MFD_CLOEXEC, 0, 0, 0, 0));
+  if (fd < 0 || Number(call(abi.SYS_write, fd, ptr(bytes), bytes.length, 0, 0, 0)) !== bytes.length) {
     throw new Error(
       `cannot load the embedded ${name} from memory (memfd_create refused; see sysctl vm.memfd_noexec)`,
     );
@@ -68,20 +75,36 @@ export function sys(
     if (failure) return failure;
   }
   if (tracer) return tracer.call(call, [a, b, c, d, e, f]);
-  const fn = foreign ?? load();
   // The array keeps the bytes of strings alive until the call is over.
   const kept: Uint8Array[] = [];
-  return Number(
-    fn(
-      call,
-      address(a, kept),
-      address(b, kept),
-      address(c, kept),
-      address(d, kept),
-      address(e, kept),
-      address(f, kept),
-    ),
-  );
+  const x = address(a, kept);
+  const y = address(b, kept);
+  const z = address(c, kept);
+  const u = address(d, kept);
+  const v = address(e, kept);
+  const w = address(f, kept);
+  if (foreign === undefined && call < abi.BUNC_CALL_FIRST) {
+    const result = Number((syscall ?? libc())(call, x, y, z, u, v, w));
+    // libc's answer has no errno: a call that failed is made again, by what tells why.
+    if (result !== -1) return result;
+  }
+  return Number((foreign ?? load())(call, x, y, z, u, v, w));
+}
+
+/** As sys, when why a call fails is of no interest: libbunc is not loaded for it. */
+export function succeeds(call: number, a: SysArg, b: SysArg = 0, c: SysArg = 0, d: SysArg = 0): boolean {
+  if (foreign || faults || tracer) return sys(call, a, b, c, d) >= 0;
+  const kept: Uint8Array[] = [];
+  const x = address(a, kept);
+  const y = address(b, kept);
+  const z = address(c, kept);
+  const u = address(d, kept);
+  return Number((syscall ?? libc())(call, x, y, z, u, 0, 0)) !== -1;
+}
+
+/** Whether libbunc is loaded: until then one of its calls costs more than the system calls it stands for. */
+export function libraryLoaded(): boolean {
+  return foreign !== undefined;
 }
 
 function address(arg: SysArg, kept: Uint8Array[]): number | bigint {

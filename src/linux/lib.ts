@@ -49,7 +49,7 @@ export function memfdPath(name: string, bytes: Uint8Array): string {
 }
 
 function load(): Foreign {
-  const path = memfdPath("libbunc", Uint8Array.fromBase64(image));
+  const path = memfdPath("libbunc", Uint8Array.fromBase64(image()));
   foreign = dlopen(path, { bunc: SIGNATURE }).symbols.bunc as unknown as Foreign;
   return foreign;
 }

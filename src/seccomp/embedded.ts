@@ -7,7 +7,7 @@ import { seccompBuildId } from "./build-id.macro.ts" with { type: "macro" };
 
 /** The library's bytes. */
 export function seccompImage(): Uint8Array {
-  return Uint8Array.fromBase64(image);
+  return Uint8Array.fromBase64(image());
 }
 
 /** Identifies this build's seccomp compiler: part of every key of the cache. */

@@ -75,14 +75,12 @@ export function sys(
     if (failure) return failure;
   }
   if (tracer) return tracer.call(call, [a, b, c, d, e, f]);
-  // The array keeps the bytes of strings alive until the call is over.
-  const kept: Uint8Array[] = [];
-  const x = address(a, kept);
-  const y = address(b, kept);
-  const z = address(c, kept);
-  const u = address(d, kept);
-  const v = address(e, kept);
-  const w = address(f, kept);
+  const x = address(a, 0);
+  const y = address(b, 1);
+  const z = address(c, 2);
+  const u = address(d, 3);
+  const v = address(e, 4);
+  const w = address(f, 5);
   if (foreign === undefined && call < abi.BUNC_CALL_FIRST) {
     const result = Number((syscall ?? libc())(call, x, y, z, u, v, w));
     // libc's answer has no errno: a call that failed is made again, by what tells why.
@@ -94,11 +92,10 @@ export function sys(
 /** As sys, when why a call fails is of no interest: libbunc is not loaded for it. */
 export function succeeds(call: number, a: SysArg, b: SysArg = 0, c: SysArg = 0, d: SysArg = 0): boolean {
   if (foreign || faults || tracer) return sys(call, a, b, c, d) >= 0;
-  const kept: Uint8Array[] = [];
-  const x = address(a, kept);
-  const y = address(b, kept);
-  const z = address(c, kept);
-  const u = address(d, kept);
+  const x = address(a, 0);
+  const y = address(b, 1);
+  const z = address(c, 2);
+  const u = address(d, 3);
   return Number((syscall ?? libc())(call, x, y, z, u, 0, 0)) !== -1;
 }
 
@@ -107,12 +104,36 @@ export function libraryLoaded(): boolean {
   return foreign !== undefined;
 }
 
-function address(arg: SysArg, kept: Uint8Array[]): number | bigint {
+/**
+ * Where the strings of a call lie while it is made, one place for each argument: an array for each string would cost
+ * more than most calls. What is longer has one, in `long`.
+ */
+const PLACE = 1024;
+const places: (Uint8Array | undefined)[] = [];
+let placesAt = 0;
+const long: (Uint8Array | undefined)[] = [];
+
+function address(arg: SysArg, index: number): number | bigint {
   if (typeof arg === "number" || typeof arg === "bigint") return arg;
-  const bytes = typeof arg === "string" ? cstring(arg) : arg;
-  if (bytes.length === 0) return 0;
-  kept.push(bytes);
-  return ptr(bytes);
+  if (typeof arg !== "string") return arg.length === 0 ? 0 : ptr(arg);
+  if (arg.length * 3 >= PLACE) {
+    const bytes = cstring(arg);
+    long[index] = bytes;
+    return ptr(bytes);
+  }
+  refuseNul(arg);
+  if (placesAt === 0) {
+    const all = new Uint8Array(6 * PLACE);
+    placesAt = ptr(all);
+    for (let i = 0; i < 6; i++) places[i] = all.subarray(i * PLACE, (i + 1) * PLACE);
+  }
+  const place = places[index]!;
+  place[encoder.encodeInto(arg, place).written] = 0;
+  return placesAt + index * PLACE;
+}
+
+function refuseNul(text: string): void {
+  if (text.includes("\0")) throw new Error(`a NUL byte in ${JSON.stringify(text.slice(0, 60))}`);
 }
 
 /** The address of some bytes, for a structure that is passed to libbunc; they must stay referenced. */
@@ -125,7 +146,7 @@ const decoder = new TextDecoder();
 
 /** UTF-8 with a terminating NUL. A NUL inside is the caller's mistake and is refused. */
 export function cstring(text: string): Uint8Array {
-  if (text.includes("\0")) throw new Error(`a NUL byte in ${JSON.stringify(text.slice(0, 60))}`);
+  refuseNul(text);
   const bytes = new Uint8Array(text.length * 3 + 1);
   const { written } = encoder.encodeInto(text, bytes);
   return bytes.subarray(0, written + 1);

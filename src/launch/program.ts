@@ -13,37 +13,60 @@ export class Slot {
   ) {}
 }
 
+/** Where in a structure the address of an argument stands. */
+export interface Pointer {
+  offset: number;
+  to: DataArg;
+}
+
+const NO_POINTERS: Pointer[] = [];
+
 /** A C structure: bytes, and the arguments whose addresses stand in it. */
 export class Struct {
-  readonly view: DataView;
-  readonly pointers: { offset: number; to: DataArg }[] = [];
+  /** Its bytes, as little-endian words. */
+  readonly words: Uint32Array;
+  private own: DataView | undefined;
+  private addresses = NO_POINTERS;
 
+  /** @param size bytes, a multiple of four */
   constructor(
     readonly size: number,
     /** What it is, for `bunc explain`, e.g. "mount_attr". */
     readonly name: string,
   ) {
-    this.view = new DataView(new ArrayBuffer(size));
+    if (size & 3) throw new RangeError(`the structure ${name} has ${size} bytes, not whole words`);
+    this.words = new Uint32Array(size >> 2);
   }
 
+  get view(): DataView {
+    this.own ??= new DataView(this.words.buffer);
+    return this.own;
+  }
+
+  get pointers(): readonly Pointer[] {
+    return this.addresses;
+  }
+
+  /** @param offset a multiple of four, as in all that follow */
   u32(offset: number, value: number): this {
-    this.view.setUint32(offset, value >>> 0, true);
+    this.words[offset >> 2] = value;
     return this;
   }
 
   u64(offset: number, value: number | bigint): this {
+    const at = offset >> 2;
     if (typeof value === "bigint") {
       this.view.setBigUint64(offset, BigInt.asUintN(64, value), true);
     } else {
-      const low = value >>> 0;
-      this.view.setUint32(offset, low, true);
-      this.view.setUint32(offset + 4, ((value - low) / 0x100000000) >>> 0, true);
+      this.words[at] = value;
+      this.words[at + 1] = highWord(value);
     }
     return this;
   }
 
   pointer(offset: number, to: DataArg): this {
-    this.pointers.push({ offset, to });
+    if (this.addresses === NO_POINTERS) this.addresses = [];
+    this.addresses.push({ offset, to });
     return this;
   }
 
@@ -51,6 +74,12 @@ export class Struct {
   at(offset: number): Field {
     return new Field(this, offset);
   }
+}
+
+/** The upper half of a number as a 64-bit word in two's complement: -1 and AT_FDCWD included. */
+export function highWord(value: number): number {
+  // The division has no remainder.
+  return value >= 0 && value <= 0xffffffff ? 0 : (value - (value >>> 0)) / 0x100000000;
 }
 
 /** The address of something inside of a structure that is (also) an argument of its own. */

@@ -36,7 +36,10 @@ function libc(): Foreign {
   return syscall;
 }
 
-/** Puts the bytes of a shared library into a memfd; gives a path that dlopen takes. */
+/**
+ * Puts the bytes of a shared library into a memfd; gives a path that dlopen takes. The descriptor stays open: dlopen(3)
+ * knows libraries by their paths, and would take the next one with this number for the same.
+ */
 export function memfdPath(name: string, bytes: Uint8Array): string {
   const call = syscall ?? libc();
   const fd = Number(call(abi.SYS_memfd_create, ptr(cstring(name)), abi.MFD_CLOEXEC, 0, 0, 0, 0));

@@ -19,13 +19,10 @@ const COMMON: Readonly<Record<string, readonly string[]>> = {
   exec: ["src/cli/exec.ts"],
   create: ["src/cli/create.ts"],
   run: ["src/cli/run.ts"],
-  shim: [
-    "src/shim/v2/main.ts",
-    "src/shim/v2/start.ts",
-    "src/shim/v2/serve.ts",
-    "src/container/create.ts",
-    "src/container/start.ts",
-  ],
+  // With little more than this the process would have a second thread, and could not become the server by fork(2).
+  "shim start": ["src/shim/v2/main.ts", "src/shim/v2/start.ts"],
+  "shim delete": ["src/shim/v2/main.ts", "src/shim/v2/delete.ts"],
+  shim: ["src/shim/v2/main.ts", "src/shim/v2/serve.ts", "src/container/create.ts", "src/container/start.ts"],
 };
 const ROOT = resolve(import.meta.dir, "..");
 const ENTRY = "src/main.ts";

@@ -68,6 +68,13 @@ buncDescribe("start", () => {
     }
   });
 
+  test("goes on as the server: a second start of the executable would double the time", async () => {
+    const shim = await new Shim(rig, rig.container()).start();
+    const pid = await shim.pid();
+    expect(readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")).toContain("start");
+    await shim.shutdown();
+  });
+
   test("a second one of a group finds the first's shim", async () => {
     const group = { "io.kubernetes.cri.sandbox-id": "pod" };
     const first = new Shim(

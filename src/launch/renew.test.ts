@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as abi from "../linux/abi.gen.ts";
 import type { Spec } from "../oci/config.ts";
 import type { LaunchSettings } from "./context.ts";
-import { type Op, Slot } from "./program.ts";
+import { type Op, Slot, type Struct } from "./program.ts";
 import {
   BUNDLES,
   type Compiled,
@@ -82,7 +82,7 @@ describe("a renewed init", () => {
   const exec = renewal(compiled)!;
 
   test("is bunc-init with the same socket, root of the user namespace, before anything of the container is there", () => {
-    const argv = exec.args[1] as { pointers: { to: unknown }[] };
+    const argv = exec.args[1] as Struct;
     const sync = compiled.launch.context.fd("sync");
     expect(argv.pointers.map(({ to }) => to)).toEqual(["bunc-init", String(sync)]);
     const before = compiled.ops.slice(0, at(exec)).map(({ call }) => call);

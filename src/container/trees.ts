@@ -211,7 +211,6 @@ export class TreeOpener {
     return fd;
   }
 
-  /** A user namespace that exists for its mappings only. A process has to be born in it, and goes at once. */
   private made(
     uid: readonly LinuxIDMapping[] = [],
     gid: readonly LinuxIDMapping[] = [],
@@ -220,20 +219,36 @@ export class TreeOpener {
     const key = `${mapText(uid)}/${mapText(gid)}`;
     const known = this.namespaces.get(key);
     if (known !== undefined) return known;
-    const maps: IdMaps = { uid, gid, path };
-    checkIdMaps(maps);
-    // Without a program bunc-init waits for one, until it is killed.
-    const holder = Init.spawn({ flags: abi.CLONE_NEWUSER, firstFd: 3, fds: [], preserve: 0 });
-    try {
-      applyIdMaps(holder.pid, maps, this.euid);
-      const file = `/proc/${holder.pid}/ns/user`;
-      const fd = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
-      if (fd < 0) throw namespaceError(`open ${file}`, -fd, path);
-      this.namespaces.set(key, fd);
-      return fd;
-    } finally {
-      holder.kill();
-    }
+    const fd = userNamespaceOf(uid, gid, path, this.euid);
+    this.namespaces.set(key, fd);
+    return fd;
+  }
+}
+
+/**
+ * Makes a user namespace that exists for its mappings only.
+ * @param path what has the mappings, for messages
+ * @returns a descriptor that the caller closes
+ * @throws BuncError
+ */
+export function userNamespaceOf(
+  uid: readonly LinuxIDMapping[],
+  gid: readonly LinuxIDMapping[],
+  path: string,
+  euid = sys(abi.SYS_geteuid),
+): number {
+  const maps: IdMaps = { uid, gid, path };
+  checkIdMaps(maps);
+  // A process has to be born in it, and goes at once: without a program bunc-init waits for one, until it is killed.
+  const holder = Init.spawn({ flags: abi.CLONE_NEWUSER, firstFd: 3, fds: [], preserve: 0 });
+  try {
+    applyIdMaps(holder.pid, maps, euid);
+    const file = `/proc/${holder.pid}/ns/user`;
+    const fd = sys(abi.SYS_openat, abi.AT_FDCWD, file, abi.O_RDONLY | abi.O_CLOEXEC, 0);
+    if (fd < 0) throw namespaceError(`open ${file}`, -fd, path);
+    return fd;
+  } finally {
+    holder.kill();
   }
 }
 

@@ -9,7 +9,7 @@ import { writeDeleteResponse } from "../proto/task.gen.ts";
 import type { Arguments } from "./arguments.ts";
 import { isServed } from "./listen.ts";
 import { readRecord } from "./record.ts";
-import { unmountRootfs } from "./rootfs.ts";
+import { releaseLayers, unmountRootfs } from "./rootfs.ts";
 import { checkNames, workingDirectory } from "./start.ts";
 import { now } from "./time.ts";
 
@@ -38,6 +38,7 @@ export async function deleteLeft(given: Arguments): Promise<void> {
     await deleteContainer(root, given.id, true, { warn: () => {} });
   }
   unmountRootfs(`${bundle}/rootfs`);
+  releaseLayers(`${bundle}/rootfs`);
   removeSocket(bundle);
   const response = { pid: pid > 0 ? pid : 0, exit_status: KILLED, exited_at: now() };
   const said = writeAll(1, encode(writeDeleteResponse, response));

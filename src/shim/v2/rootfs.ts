@@ -61,23 +61,48 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
 /** mount(2) takes one page of data. */
 const MAX_DATA = 4095;
 
+export const LOWER = "lowerdir=";
+
+/** The directory that all layers lie in, with the slash at its end, and their paths below it. */
+export function commonDirectory(
+  layers: readonly string[],
+): { directory: string; rest: string[] } | undefined {
+  let directory = layers[0]!.slice(0, layers[0]!.lastIndexOf("/") + 1);
+  for (const layer of layers) {
+    while (!layer.startsWith(directory))
+      directory = directory.slice(0, directory.lastIndexOf("/", directory.length - 2) + 1);
+  }
+  if (directory.length <= 1) return undefined;
+  const rest = layers.map((layer) => layer.slice(directory.length));
+  return rest.some((layer) => layer === "") ? undefined : { directory, rest };
+}
+
 /**
  * The layers of an overlay by paths relative to the directory that all of them lie in, for when there are so many that
  * their whole names do not fit into one page.
  */
 export function shorten(data: readonly string[]): { directory: string; data: string[] } | undefined {
-  const at = data.findIndex((option) => option.startsWith("lowerdir="));
-  if (at < 0) return undefined;
-  const layers = data[at]!.slice("lowerdir=".length).split(":");
-  let common = layers[0]!.slice(0, layers[0]!.lastIndexOf("/") + 1);
-  for (const layer of layers) {
-    while (!layer.startsWith(common))
-      common = common.slice(0, common.lastIndexOf("/", common.length - 2) + 1);
-  }
-  if (common.length <= 1) return undefined;
-  const short = layers.map((layer) => layer.slice(common.length));
-  if (short.some((layer) => layer === "")) return undefined;
-  return { directory: common, data: data.with(at, `lowerdir=${short.join(":")}`) };
+  const at = data.findIndex((option) => option.startsWith(LOWER));
+  const common = at < 0 ? undefined : commonDirectory(data[at]!.slice(LOWER.length).split(":"));
+  if (!common) return undefined;
+  return { directory: common.directory, data: data.with(at, LOWER + common.rest.join(":")) };
+}
+
+/** Where the layers of an overlay are mounted with other ids, until the overlay is. */
+export function layersOf(rootfs: string): string {
+  return `${rootfs}-layers`;
+}
+
+/** Unmounts the layers, if they are there. The overlay has its own copy of their mount. */
+export function releaseLayers(rootfs: string): void {
+  const layers = layersOf(rootfs);
+  sys(abi.SYS_umount2, layers, abi.MNT_DETACH | abi.UMOUNT_NOFOLLOW);
+  sys(abi.SYS_unlinkat, abi.AT_FDCWD, layers, abi.AT_REMOVEDIR);
+}
+
+/** Whether containerd asks by it for other ids; the kernel does not know these. */
+export function isMappingOption(option: string): boolean {
+  return option.startsWith("uidmap=") || option.startsWith("gidmap=");
 }
 
 /**
@@ -128,7 +153,14 @@ export async function mountRootfs(mounts: readonly Mount[], rootfs: string): Pro
   const made = sys(abi.SYS_mkdirat, abi.AT_FDCWD, rootfs, 0o711);
   if (made < 0 && made !== -abi.EEXIST) throw pathError("mkdir", rootfs, made);
   try {
-    for (const mount of mounts) await runPartApart(mountPart(mount, targetOf(mount, rootfs)));
+    for (const mount of mounts) {
+      const target = targetOf(mount, rootfs);
+      const mountOne = (one: Mount) => runPartApart(mountPart(one, target));
+      if (mount.options.some(isMappingOption)) {
+        const { mountMapped } = await import("./mapped-rootfs.ts");
+        await mountMapped(mount, rootfs, target, mountOne);
+      } else await mountOne(mount);
+    }
   } catch (error) {
     unmountRootfs(rootfs);
     throw error;

@@ -46,6 +46,26 @@ describe("watching", () => {
     expect(errors).toEqual([]);
   });
 
+  test("who wants to catch up waits for what came while a handler was busy", async () => {
+    const { loop } = fresh();
+    const [mine, theirs] = pair();
+    const seen: string[] = [];
+    loop.watch(mine, abi.POLLIN, () => seen.push(receive(mine)));
+    loop.after(0, async () => {
+      send(theirs, "meanwhile");
+      expect(loop.timeless).toBe(true);
+      const caughtUp = loop.caughtUp();
+      expect(loop.timeless).toBe(false);
+      await caughtUp;
+      seen.push("caught up");
+      // With nothing to handle, too.
+      await loop.caughtUp();
+      loop.stop();
+    });
+    loop.run();
+    expect(seen).toEqual(["meanwhile", "caught up"]);
+  });
+
   test("several may watch one descriptor, each for its own events", () => {
     const { loop } = fresh();
     const [mine, theirs] = pair();

@@ -59,6 +59,8 @@ export class Loop {
   private readonly entries = new Map<number, Entry>();
   private readonly batch = new Uint8Array(EVENT_SIZE * BATCH);
   private alarms: Alarm[] = [];
+  /** Who waits until what has happened is handled. */
+  private late: (() => void)[] = [];
   private generation = 0;
   private idle: { milliseconds: number; action: () => void } | undefined;
   /** Whether the action for idleness was called since the last event. */
@@ -163,6 +165,13 @@ export class Loop {
     });
   }
 
+  /** Resolves when all that had happened by now, while this process was busy with something, is handled. */
+  caughtUp(): Promise<void> {
+    return new Promise((resolve) => {
+      this.late.push(resolve);
+    });
+  }
+
   /** Calls `action` each time nothing has happened for so long while no timer runs; sooner after much work. */
   onIdle(milliseconds: number, action: () => void): void {
     this.idle = { milliseconds, action };
@@ -170,7 +179,7 @@ export class Loop {
 
   /** Whether nothing is to happen at a certain time. */
   get timeless(): boolean {
-    return this.alarms.length === 0;
+    return this.alarms.length === 0 && this.late.length === 0;
   }
 
   /** What is watched, and for which events. */
@@ -195,17 +204,19 @@ export class Loop {
 
   private turn(): void {
     const next = this.alarms[0];
-    const { idle } = this;
+    const { idle, late } = this;
+    this.late = [];
     const patience = idle && !this.idled ? this.patience(idle.milliseconds) : -1;
-    const wait = next ? waitUntil(next.time) : patience;
+    const wait = late.length > 0 ? 0 : next ? waitUntil(next.time) : patience;
     const count = sys(abi.SYS_epoll_pwait, this.epoll, this.batch, BATCH, wait, 0, 8);
     // EINTR is the only error there can be.
-    if (count === 0 && !next && idle) {
+    if (count === 0 && wait !== 0 && !next && idle) {
       this.idled = true;
       this.guard(idle.action);
     } else this.idled = false;
     if (count > 0) this.handled += count;
     for (let i = 0; i < count; i++) this.dispatch(new DataView(this.batch.buffer, i * EVENT_SIZE));
+    for (const resolve of late) this.guard(resolve);
     const time = now();
     while (this.alarms.length > 0 && this.alarms[0]!.time <= time) {
       this.guard(this.alarms.shift()!.action);

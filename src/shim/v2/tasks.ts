@@ -379,6 +379,9 @@ export class Tasks {
     for (const process of task.execs.values()) process.close();
     init.close();
     unmount(this.context, task.rootfs);
+    // Deleting has kept this process busy. Who asked meanwhile is told that the task has stopped: containerd's cri plugin
+    // takes one that is not found for stopped long ago, and refuses to remove the container that to it still runs.
+    await this.context.loop.caughtUp();
     this.tasks.delete(id);
     const status = ended?.status ?? KILLED;
     const result = { pid: init.pid, exit_status: status, exited_at: ended?.at };

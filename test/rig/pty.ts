@@ -1,5 +1,6 @@
 // Runs a command on a pseudo-terminal of its own, in a session of its own: what an interactive user has.
 import type { Subprocess } from "bun";
+import { patience } from "./patience.ts";
 
 const ICANON = 0o2;
 const ECHO = 0o10;
@@ -74,10 +75,10 @@ export class Pty {
 
   /** Exit code of the command, after all its output has arrived. */
   async exited(seconds = 20): Promise<number> {
-    const late = Bun.sleep(seconds * 1000).then(() => undefined);
+    const late = Bun.sleep(seconds * 1000 * patience).then(() => undefined);
     const code = await Promise.race([this.process.exited, late]);
     if (code === undefined)
-      throw new Error(`still running after ${seconds} s; on the terminal: ${this.text}`);
+      throw new Error(`still running after ${seconds * patience} s; on the terminal: ${this.text}`);
     await Bun.sleep(20);
     return code;
   }

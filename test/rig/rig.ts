@@ -17,6 +17,7 @@ import {
   removeEverything,
   removeLeaks,
 } from "./leaks.ts";
+import { patience } from "./patience.ts";
 import { Pty } from "./pty.ts";
 import { makeRootfs, putProgram } from "./rootfs.ts";
 import { runtime, systemdDriver } from "./runtime.ts";
@@ -26,7 +27,7 @@ import { makeScratch, type Scratch } from "./scratch.ts";
 export interface CallOptions {
   /** Text for standard input, which is /dev/null without it. */
   stdin?: string;
-  /** Seconds until the command is killed and the call throws; 30 without it. */
+  /** Seconds, times {@link patience}, until the command is killed and the call throws; 30 without it. */
   timeout?: number;
   /** Variables on top of the rig's own. */
   env?: Record<string, string>;
@@ -175,7 +176,7 @@ export class Rig {
       await process.exited;
     };
     this.defer(kill);
-    const seconds = options.timeout ?? 30;
+    const seconds = (options.timeout ?? 30) * patience;
     const done = (async (): Promise<Result> => {
       let timer: ReturnType<typeof setTimeout> | undefined;
       const late = new Promise<undefined>((resolve) => {

@@ -107,7 +107,7 @@ src/linux/abi-table.gen.ts: src/linux/abi.gen.ts
 	$(BUN) scripts/proto.ts $< > $@
 
 # A library travels in the program's own text: reading an embedded file costs more than decoding this.
-build/%.ts: build/%.so
+build/%.ts: build/%.so Makefile
 	@mkdir -p $(@D)
 	@printf '// Generated: %s, base64. In a function: what does not need it does not decode the constant.\nexport default (): string => "%s";\n' '$<' "$$(base64 -w0 $<)" > $@
 

@@ -297,7 +297,9 @@ class Exec {
     if (affinity?.length) this.milestone(`nsexec[${init.pid}]: affinity: ${maskText(affinity)}`);
     this.milestone("child process in init(): it joins the namespaces");
     tracer?.step("compile and send the program");
-    for (const { part, stage } of program.parts()) {
+    const parts = program.parts();
+    for (let sent = parts.next(); sent; sent = parts.next()) {
+      const { part, stage } = sent;
       init.send(part);
       if (stage === Stage.last) this.milestone("setns_init: about to exec");
       tracer?.step(stage === Stage.none ? "compile and send the program" : "wait for bunc-init");

@@ -7,6 +7,7 @@ import { destroy } from "../cgroup/live.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
+import type { Parts } from "../launch/parts.ts";
 import { Part } from "../launch/program.ts";
 import { renews } from "../launch/renew.ts";
 import { hasNofile } from "../launch/rlimits.ts";
@@ -185,7 +186,7 @@ export class Launcher {
     }
     tracer?.step("compile the program");
     // Compiled while init makes its namespaces.
-    const first = rest.next().value!;
+    const first = rest.next()!;
     if (ownPids) {
       if (servesOthers()) await init.told();
       this.expect(Stage.namespaces);
@@ -199,7 +200,7 @@ export class Launcher {
   }
 
   /** Sends the parts while init works on the one before; at the stages it waits for, the parent does its share. */
-  private async sendParts(first: SentPart, rest: Iterator<SentPart, void>): Promise<void> {
+  private async sendParts(first: SentPart, rest: Parts): Promise<void> {
     const init = this.init!;
     let limited = false;
     const limit = () => {
@@ -216,7 +217,7 @@ export class Launcher {
           this.saveState({ part: sent.part, first: init.program.length - sent.part.ops.length });
         break;
       }
-      const next = rest.next().value!;
+      const next = rest.next()!;
       // Only a container that is on record may run anything of its user's.
       if (next.stage === Stage.last) this.record.claim(this.cgroup, init.pid);
       if (sent.stage !== Stage.none) {

@@ -14,7 +14,7 @@ import {
   Stage,
 } from "./context.ts";
 import { compileDevices, compileNullStreams } from "./devices.ts";
-import { compileProgram, PIDFD_FD, STATE_DIR_FD } from "./finish.ts";
+import { PIDFD_FD, programSteps, STATE_DIR_FD } from "./finish.ts";
 import { compileHooks, planHookFiles } from "./hooks.ts";
 import type { Execve } from "./lookup.ts";
 import { planTrees } from "./mount-sources.ts";
@@ -29,6 +29,7 @@ import {
   compileTime,
   planBirth,
 } from "./namespaces.ts";
+import { Parts } from "./parts.ts";
 import { compileMaskedPaths, compileReadonlyPaths } from "./paths.ts";
 import { compileKeyring, compileNames, compileSysctl } from "./process.ts";
 import { Struct } from "./program.ts";
@@ -64,13 +65,24 @@ export class Launch {
   }
 
   /** The parts after the first, in the order they are sent; init can work on one while the next is compiled. */
-  *rest(): Generator<SentPart, void> {
+  rest(): Parts {
     const c = this.context;
-    compileClocks(c);
-    if (renews(c)) yield compileRenewal(c);
-    compileBody(c);
-    yield* compileRootfs(c);
-    yield* compileProgram(c, { exposed: renews(c), bindConsole, sealRoot, hooks });
+    return new Parts([
+      () => {
+        compileClocks(c);
+        return renews(c) ? compileRenewal(c) : undefined;
+      },
+      () => {
+        compileBody(c);
+        return compileMounted(c);
+      },
+      () => compileRuntimeHooks(c),
+      () => {
+        compileChangedRoot(c);
+        return undefined;
+      },
+      ...programSteps(c, { exposed: renews(c), bindConsole, sealRoot, hooks }),
+    ]);
   }
 }
 
@@ -125,28 +137,36 @@ function compileLoopback(c: Context): void {
   c.slots.give(sock);
 }
 
-/** Everything between the namespaces and the program: root, mounts, devices, hooks, change of root. */
-function* compileRootfs(c: Context): Generator<SentPart, void> {
-  const hooks = c.spec.hooks ?? {};
+/** Root and mounts. */
+function compileMounted(c: Context): SentPart[] {
   if (c.namespace("mount")) {
     compileRoot(c);
-    yield* compileMounts(c);
-    yield c.endPart(Stage.none);
-    compileDevices(c);
-  } else {
-    c.part.at("rootfs", "root.path");
-    c.part.op(
-      abi.SYS_openat,
-      [abi.AT_FDCWD, c.settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0],
-      { slot: c.root, about: `cannot open the rootfs ${JSON.stringify(c.settings.rootfs)}` },
-    );
-    compileHostMaster(c);
+    const ended = compileMounts(c);
+    ended.push(c.endPart(Stage.none));
+    return ended;
   }
-  if (hooks.prestart?.length || hooks.createRuntime?.length) {
-    c.part.at("hooks", "hooks");
-    yield c.endPart(Stage.mounted);
-  }
-  if (hooks.createContainer?.length) {
+  c.part.at("rootfs", "root.path");
+  c.part.op(
+    abi.SYS_openat,
+    [abi.AT_FDCWD, c.settings.rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0],
+    { slot: c.root, about: `cannot open the rootfs ${JSON.stringify(c.settings.rootfs)}` },
+  );
+  compileHostMaster(c);
+  return [];
+}
+
+/** Devices, and the stop for the hooks that the parent runs. */
+function compileRuntimeHooks(c: Context): SentPart | undefined {
+  if (c.namespace("mount")) compileDevices(c);
+  const { prestart, createRuntime } = c.spec.hooks ?? {};
+  if (!prestart?.length && !createRuntime?.length) return undefined;
+  c.part.at("hooks", "hooks");
+  return c.endPart(Stage.mounted);
+}
+
+/** The container's own hooks, and the change of root. */
+function compileChangedRoot(c: Context): void {
+  if (c.spec.hooks?.createContainer?.length) {
     c.part.at("hooks").op(abi.SYS_fchdir, [c.root]);
     compileHooks(c, "createContainer", c.settings.hookEnv);
   }

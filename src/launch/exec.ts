@@ -4,17 +4,12 @@
  */
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxNamespaceType, Process, Spec } from "../oci/config.ts";
-import {
-  Context,
-  type HostFacts,
-  type InheritedFd,
-  type LaunchSettings,
-  type SentPart,
-  Stage,
-} from "./context.ts";
-import { compileProgram, PIDFD_FD } from "./finish.ts";
+import { Context, type HostFacts, type InheritedFd, type LaunchSettings, Stage } from "./context.ts";
+import { PIDFD_FD, programSteps } from "./finish.ts";
 import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
+import { Parts } from "./parts.ts";
 import { compileRlimitRoom } from "./rlimits.ts";
+import { bitMask } from "./scheduling.ts";
 import { planTerminal } from "./terminal.ts";
 
 /** What is known of the container. */
@@ -58,11 +53,13 @@ export class ExecProgram {
   }
 
   /** The parts, in the order they are sent. */
-  *parts(): Generator<SentPart, void> {
-    this.compileJoin();
-    // Init joins and forks while the rest is compiled.
-    yield this.context.endPart(Stage.none);
-    yield* compileProgram(this.context);
+  parts(): Parts {
+    const join = () => {
+      this.compileJoin();
+      // Init joins and forks while the rest is compiled.
+      return this.context.endPart(Stage.none);
+    };
+    return new Parts([join, ...programSteps(this.context)]);
   }
 
   private compileJoin(): void {
@@ -124,9 +121,7 @@ export function compileSetns(c: Context, join: readonly LinuxNamespaceType[]): v
 
 function compileAffinity(c: Context, cpus: readonly number[] | undefined, name: string): void {
   if (!cpus?.length) return;
-  const highest = Math.max(...cpus);
-  const mask = new Uint8Array(Math.max(8, ((highest >>> 6) + 1) * 8));
-  for (const cpu of cpus) mask[cpu >>> 3]! |= 1 << (cpu & 7);
+  const mask = bitMask(cpus);
   c.part.at("process", `process.execCPUAffinity.${name}`);
   c.part.op(abi.SYS_sched_setaffinity, [0, mask.length, mask], { about: "cannot set the CPU affinity" });
 }

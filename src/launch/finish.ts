@@ -1,9 +1,10 @@
 /** The end of every launch program, that of a container's first process and that of an exec: from the finished root to execve. */
 import { abi } from "../linux/abi.gen.ts";
 import type { LinuxSeccomp } from "../oci/config.ts";
-import { type Context, type SentPart, Stage } from "./context.ts";
+import { type Context, Stage } from "./context.ts";
 import { compileLookup, type Execve } from "./lookup.ts";
 import { compileLabelOpening } from "./namespaces.ts";
+import type { Step } from "./parts.ts";
 import { compileAttributes, compileIdentity, compileLabels, compileSeccomp } from "./process.ts";
 import type { Slot } from "./program.ts";
 import { compileTerminal } from "./terminal.ts";
@@ -26,7 +27,32 @@ export interface FirstSteps {
 }
 
 /** From the finished root to execve. */
-export function* compileProgram(c: Context, first?: FirstSteps): Generator<SentPart, void> {
+export function programSteps(c: Context, first?: FirstSteps): Step[] {
+  // Without no_new_privs loading a filter is privileged, so it comes before the rights go; else it comes last.
+  const early = !c.process.noNewPrivileges || Boolean(c.settings.seccomp?.listener);
+  let listener: Slot | undefined;
+  return [
+    () => {
+      compilePrepared(c, first);
+      listener = early ? compileSeccomp(c) : undefined;
+      return listener ? c.endPart(Stage.listener, listener) : undefined;
+    },
+    () => {
+      if (listener) c.part.op(abi.SYS_close, [listener]);
+      compileIdentity(c);
+      // Init stands still while the parent sets device rules: they are briefly stricter than they will be. An exec has
+      // its parent act only for a terminal.
+      return c.endPart(first || c.process.terminal ? Stage.ready : Stage.none);
+    },
+    () => {
+      compileEnd(c, first, early);
+      return c.lastPart();
+    },
+  ];
+}
+
+/** What is done with all rights. */
+function compilePrepared(c: Context, first: FirstSteps | undefined): void {
   compileLabelOpening(c);
   compileTerminal(c, first?.bindConsole);
   if (!c.process.terminal) c.part.at("process").op(abi.SYS_setsid, [], { tolerate: [[abi.EPERM, 0]] });
@@ -34,17 +60,9 @@ export function* compileProgram(c: Context, first?: FirstSteps): Generator<SentP
   first?.sealRoot(c);
   c.part.at("rootfs").op(abi.SYS_close, [c.root]);
   compileAttributes(c);
-  // Without no_new_privs loading a filter is privileged, so it comes before the rights go; else it comes last.
-  const early = !c.process.noNewPrivileges || Boolean(c.settings.seccomp?.listener);
-  const listener = early ? compileSeccomp(c) : undefined;
-  if (listener) {
-    yield c.endPart(Stage.listener, listener);
-    c.part.op(abi.SYS_close, [listener]);
-  }
-  compileIdentity(c);
-  // Init stands still while the parent sets device rules: they are briefly stricter than they will be. An exec has its
-  // parent act only for a terminal.
-  yield c.endPart(first || c.process.terminal ? Stage.ready : Stage.none);
+}
+
+function compileEnd(c: Context, first: FirstSteps | undefined, early: boolean): void {
   // The arguments of execve lie in the part that ends in it, so what fills them in is there too.
   const execve = compileLookup(c);
   compileLabels(c);
@@ -59,7 +77,6 @@ export function* compileProgram(c: Context, first?: FirstSteps): Generator<SentP
   if (c.spec.hooks?.startContainer?.length) filter();
   first?.hooks(c, execve.env);
   compileExec(c, execve, filtered);
-  yield c.lastPart();
 }
 
 /** --pidfd-socket: a pidfd of init, opened by init itself as the parent sees another namespace. */

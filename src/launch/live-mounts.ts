@@ -45,7 +45,7 @@ export class LiveMountProgram {
   }
 
   /** The program. It waits at its end, Stage.mounted, for more, and is to be killed. */
-  *parts(): Generator<SentPart, void> {
+  parts(): SentPart[] {
     const { context: c, change } = this;
     const { part } = c;
     part.at("namespaces");
@@ -60,13 +60,15 @@ export class LiveMountProgram {
       slot: c.root,
       about: "cannot open the root of the container",
     });
+    let ended: SentPart[] = [];
     if (change.action === "add") {
-      yield* compileMounts(c);
+      ended = compileMounts(c);
       compileReadonlyMounts(c);
     } else {
       for (const [index, mount] of change.mounts.entries()) compileUnmount(c, mount, index);
     }
-    yield c.endPart(Stage.mounted);
+    ended.push(c.endPart(Stage.mounted));
+    return ended;
   }
 }
 

@@ -79,13 +79,14 @@ export function sourceInside(c: Context, mount: Mount): string | undefined {
  * Opens a source in the rootfs as a detached mount, below the root as everything of a hostile image, and puts its
  * descriptor into `tree`. Its ids are mapped by the parent, which may, on the mount that is seen only here.
  */
-export function* openInside(
+export function openInside(
   c: Context,
   index: number,
   path: string,
   flags: MountFlags,
   tree: Field,
-): Generator<SentPart, void> {
+  ended: SentPart[],
+): void {
   const { part, slots } = c;
   const source = slots.take("source of the bind mount");
   const clone = slots.take("bind mount");
@@ -98,7 +99,8 @@ export function* openInside(
   part.op(abi.SYS_open_tree, [source, "", how2], { slot: clone, about });
   part.op(abi.SYS_close, [source]);
   part.at("mounts", `mounts[${index}]`);
-  if (isMapped(c.spec.mounts![index]!, flags)) yield { ...c.endPart(Stage.mapping, clone), mount: index };
+  if (isMapped(c.spec.mounts![index]!, flags))
+    ended.push({ ...c.endPart(Stage.mapping, clone), mount: index });
   c.part.op(abi.BUNC_OP_PATCH, [tree, 8, 0, clone]);
   slots.give(source, clone);
 }

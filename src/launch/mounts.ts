@@ -38,8 +38,9 @@ interface Entry {
   about: string;
 }
 
-/** All mounts of config.json, in their order; a part ends where the parent has to do something. */
-export function* compileMounts(c: Context): Generator<SentPart, void> {
+/** All mounts of config.json, in their order. Gives the parts that end where the parent has to do something. */
+export function compileMounts(c: Context): SentPart[] {
+  const ended: SentPart[] = [];
   const mounts = c.spec.mounts ?? [];
   for (let i = 0; i < mounts.length; i++) {
     const mount = mounts[i]!;
@@ -58,10 +59,11 @@ export function* compileMounts(c: Context): Generator<SentPart, void> {
     c.part.at("mounts", `mounts[${i}]`);
     checkTarget(entry);
     if (flags.remount) compileRemount(c, entry);
-    else if (type === "bind") yield* compileBind(c, entry);
+    else if (type === "bind") compileBind(c, entry, ended);
     else if (type === "cgroup" || type === "cgroup2") compileCgroupMount(c, entry);
     else compileFileSystem(c, entry);
   }
+  return ended;
 }
 
 /** What can be refused by the words alone; a link that leads into /proc is refused by init (guardProc). */
@@ -78,7 +80,7 @@ function checkTarget({ target, type, index, about }: Entry): void {
 }
 
 /** A bind mount: of a path on the host, or of a tree that the parent has opened. */
-function* compileBind(c: Context, entry: Entry): Generator<SentPart, void> {
+function compileBind(c: Context, entry: Entry, ended: SentPart[]): void {
   const { mount, flags, target, index } = entry;
   const tree = c.fd(treeFd(index));
   let how = flags.recursive ? abi.BUNC_MOUNT_RECURSIVE : 0;
@@ -86,7 +88,7 @@ function* compileBind(c: Context, entry: Entry): Generator<SentPart, void> {
   else if (!PROC_FILES.has(target)) how |= abi.BUNC_MOUNT_GUARD_PROC;
   const struct = mountStruct(flags, how);
   const inside = tree === undefined ? sourceInside(c, mount) : undefined;
-  if (inside !== undefined) yield* openInside(c, index, inside, flags, struct.at(MOUNT.tree));
+  if (inside !== undefined) openInside(c, index, inside, flags, struct.at(MOUNT.tree), ended);
   else if (tree === undefined) struct.pointer(MOUNT.source, bindSource(c, mount));
   else struct.u64(MOUNT.tree, tree);
   // The parent's clone is a peer of the host's mount: what the container mounts below it must stay here.

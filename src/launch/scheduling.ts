@@ -121,13 +121,20 @@ export function compileMemoryPolicy(c: Context): void {
   let mode = memoryPolicyValue(policy.mode);
   for (const flag of policy.flags ?? []) mode |= memoryPolicyValue(flag);
   const nodes = parseNumberList(policy.nodes ?? "");
-  const last = nodes.length ? nodes[nodes.length - 1]! : -1;
-  const mask = new Uint8Array(Math.max(8, ((last >>> 6) + 1) * 8));
-  for (const node of nodes) mask[node >>> 3]! |= 1 << (node & 7);
+  const mask = bitMask(nodes);
   c.part.at("process", "linux.memoryPolicy");
   c.part.op(abi.SYS_set_mempolicy, nodes.length ? [mode, mask, mask.length * 8 + 1] : [mode, 0, 0], {
     about: "cannot set the memory policy",
   });
+}
+
+/** A bit for each number, in whole words of 64. */
+export function bitMask(numbers: readonly number[]): Uint8Array {
+  let words = 1;
+  for (const number of numbers) if (number >>> 6 >= words) words = (number >>> 6) + 1;
+  const mask = new Uint8Array(words * 8);
+  for (const number of numbers) mask[number >>> 3]! |= 1 << (number & 7);
+  return mask;
 }
 
 /** "0-3,7" as sorted numbers. The list was checked with the bundle. */

@@ -24,8 +24,10 @@ INIT_CFLAGS := $(CFLAGS) -Os -ffreestanding -fno-builtin -fno-tree-loop-distribu
 	-fno-asynchronous-unwind-tables -fPIE
 INIT_LDFLAGS := -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noseparate-code,-z,norelro,--build-id=none,-s
 INIT_MAX := 32768
-# Small and in few segments: the library is written to a memfd and mapped at every start.
-LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none,-z,noseparate-code,--hash-style=gnu
+# Small and in few segments: the library is written to a memfd and mapped at every start. Nothing is to be looked up then:
+# no start files, and of libc only what is rarely called.
+LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -nostartfiles -fno-asynchronous-unwind-tables \
+	-Wl,-s,--build-id=none,-z,noseparate-code,-z,lazy,--hash-style=gnu
 
 # Where libseccomp is installed, and what links with it there.
 SECCOMP ?= /usr

@@ -290,10 +290,8 @@ static volatile int signal_fd = -1;
 
 static void on_signal(int number)
 {
-	int saved = errno;
 	unsigned char byte = (unsigned char)number;
 	sys3(__NR_write, signal_fd, &byte, 1);
-	errno = saved;
 }
 
 /* Signals that belong to the program itself: faults, SIGCHLD, SIGURG, and those JavaScriptCore stops threads
@@ -322,22 +320,49 @@ static int is_ours(int number)
 	}
 }
 
+/* struct sigaction as the kernel has it. */
+struct kernel_sigaction {
+	void (*handler)(int);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
+#if defined(__x86_64__)
+#define SA_RESTORER 0x04000000
+/* What a handler returns to; elsewhere the kernel has its own. */
+void bunc_sigreturn(void);
+__asm__(".text\n"
+	".hidden bunc_sigreturn\n"
+	".globl bunc_sigreturn\n"
+	"bunc_sigreturn:\n\tmov $15, %eax\n\tsyscall\n");
+#endif
+
 static long forward_signals(int fd)
 {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-	sigset_t none;
+	struct kernel_sigaction action = {.handler = on_signal, .flags = SA_RESTART};
+	uint64_t none = 0;
+#if defined(__x86_64__)
+	action.flags |= SA_RESTORER;
+	action.restorer = bunc_sigreturn;
+#endif
 	signal_fd = fd;
 	for (int number = 1; number <= 64; number++)
 		if (!is_ours(number))
-			sigaction(number, &action, 0);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, 0);
+			sys4(__NR_rt_sigaction, number, &action, 0, sizeof(action.mask));
+	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof(none));
 	return 0;
 }
 
 size_t bunc_strlen(const char *text)
 {
-	return strlen(text);
+	size_t size = 0;
+	while (text[size]) {
+		/* gcc would make a call of strlen of this, which the dynamic linker would have to look up. */
+		__asm__ volatile("" : : : "memory");
+		size++;
+	}
+	return size;
 }
 
 __attribute__((visibility("default"))) long bunc(long call, long a, long b, long c, long d, long e, long f)

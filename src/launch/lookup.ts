@@ -61,15 +61,15 @@ function cleanEnv(env: readonly string[]): { list: string[]; home: boolean; path
     last.set(name, entries.length);
     entries.push(entry);
   }
-  const valueOf = (name: string): string | undefined => {
+  const value = (name: string): string | undefined => {
     const at = last.get(name);
     return at === undefined ? undefined : entries[at]!.slice(name.length + 1);
   };
-  const home = valueOf("HOME");
+  const home = value("HOME");
   if (home === "") entries[last.get("HOME")!] = undefined;
   const list: string[] = [];
   for (const entry of entries) if (entry !== undefined) list.push(entry);
-  return { list, home: Boolean(home), path: valueOf("PATH") ?? "" };
+  return { list, home: Boolean(home), path: value("PATH") ?? "" };
 }
 
 /** An array of pointers, ended by NULL. */

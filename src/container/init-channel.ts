@@ -8,7 +8,7 @@ import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
 import { pathError, readText, writeAll } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
-import { closeFd, killChild, launches, ownChildren, waitChild } from "../linux/process.ts";
+import { closeFd, isChild, killChild, launches, ownChildren, waitChild } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
 import { waitReady } from "../linux/wait.ts";
 
@@ -151,6 +151,7 @@ export class Init {
     };
     const index = view.getUint32(EVENT.index, true);
     const size = view.getUint32(EVENT.text_size, true);
+    if (size > abi.BUNC_TEXT_MAX) throw unexpected();
     this.fill(header + size);
     const text = this.pending.slice(header, header + size);
     this.pending = this.pending.slice(header + size);
@@ -177,6 +178,9 @@ export class Init {
   private adopt(pid: number): void {
     waitChild(this.pidfd);
     closeFd(this.pidfd);
+    this.pidfd = -1;
+    // Who had taken init over could name any process, which would be killed for it.
+    if (!isChild(pid)) throw unexpected();
     this.pid = pid;
     ownChildren.add(pid);
     this.pidfd = sys(abi.SYS_pidfd_open, pid, 0);
@@ -188,6 +192,7 @@ export class Init {
 
   /** Ends and reaps a child; not being reaped, it keeps its pid. */
   private killByPid(pid: number): void {
+    if (!isChild(pid)) return;
     sys(abi.SYS_kill, pid, abi.SIGKILL);
     sys(abi.SYS_wait4, pid, 0, 0, 0);
     ownChildren.delete(pid);
@@ -236,6 +241,10 @@ export class Init {
     closeFd(this.pidfd);
     this.pidfd = -1;
   }
+}
+
+function unexpected(): BuncError {
+  return new BuncError("container init told something unexpected", { code: "internal" });
 }
 
 /** CLONE_INTO_CGROUP is bit 33 of clone3's flags. */

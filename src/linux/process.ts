@@ -35,6 +35,11 @@ export function waitChild(pidfd: number, options = 0): Exit | undefined {
     : { code: 0, signal: status };
 }
 
+/** Whether a pid is that of a child of this process that has not been reaped: it keeps its pid until then. */
+export function isChild(pid: number): boolean {
+  return sys(abi.SYS_waitid, abi.P_PID, pid, 0, abi.WEXITED | abi.WNOHANG | abi.WNOWAIT, 0) === 0;
+}
+
 /** Kills the process and waits until it is gone; one that ended already is fine. */
 export function killChild(pidfd: number): Exit | undefined {
   sys(abi.SYS_pidfd_send_signal, pidfd, abi.SIGKILL, 0, 0);

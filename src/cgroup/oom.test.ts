@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { poll } from "../linux/wait.ts";
-import { watchOom } from "./oom.ts";
+import { resumeOom, watchOom } from "./oom.ts";
 
 // v1 needs the kernel: test/integration/events.test.ts.
 const top = mkdtempSync(join(tmpdir(), "bunc-oom-"));
@@ -38,6 +38,40 @@ test("v2: kills are counted from the beginning of the watch, each once", () => {
     rmSync(join(top, "memory.events"));
     rmSync(join(top, "cgroup.events"));
     expect([watch.take(), watch.ended()]).toEqual([0, true]);
+  } finally {
+    watch.close();
+  }
+});
+
+test("v2: a change that was told of before the cgroup went is a kill, its end alone is none", () => {
+  for (const [last, expected] of [
+    [() => events(1), 1],
+    [() => populated(0), 0],
+  ] as const) {
+    events(0);
+    populated(1);
+    const watch = watchOom({ "": top });
+    try {
+      events(0);
+      expect(watch.take()).toBe(0);
+      last();
+      for (const file of ["memory.events", "cgroup.events"]) rmSync(join(top, file));
+      expect([watch.ended(), watch.take(), watch.take()]).toEqual([true, expected, 0]);
+    } finally {
+      watch.close();
+    }
+  }
+});
+
+test("v2: who goes on with a watch tells what came in between", () => {
+  events(0);
+  populated(1);
+  const state = watchOom({ "": top }).state();
+  events(1);
+  for (const file of ["memory.events", "cgroup.events"]) rmSync(join(top, file));
+  const watch = resumeOom(JSON.parse(JSON.stringify(state)));
+  try {
+    expect([watch.take(), watch.ended()]).toEqual([1, true]);
   } finally {
     watch.close();
   }

@@ -32,11 +32,13 @@ export interface OomState {
   /** The directory of the cgroup. */
   dir: string;
   kills: number;
+  /** v2: the inotify watch of memory.events. */
+  wd: number;
 }
 
 /** Goes on with a watch that another process has begun. */
-export function resumeOom({ version, fd, dir, kills }: OomState): OomWatch {
-  return version === 1 ? new EventWatch(dir, fd) : new FileWatch(dir, fd, kills);
+export function resumeOom({ version, fd, dir, kills, wd }: OomState): OomWatch {
+  return version === 1 ? new EventWatch(dir, fd) : new FileWatch(dir, fd, kills, wd);
 }
 
 /**
@@ -99,7 +101,7 @@ class EventWatch implements OomWatch {
   }
 
   state(): OomState {
-    return { version: 1, fd: this.fd, dir: this.dir!, kills: 0 };
+    return { version: 1, fd: this.fd, dir: this.dir!, kills: 0, wd: -1 };
   }
 }
 
@@ -112,6 +114,7 @@ class FileWatch implements OomWatch {
     private readonly dir: string | undefined,
     fd?: number,
     kills = 0,
+    private wd = -1,
   ) {
     if (!dir) throw missing();
     if (fd !== undefined) {
@@ -123,7 +126,10 @@ class FileWatch implements OomWatch {
     if (this.fd < 0) throw inotifyError("unable to init inotify", this.fd);
     for (const file of ["memory.events", "cgroup.events"]) {
       const result = sys(abi.SYS_inotify_add_watch, this.fd, `${dir}/${file}`, abi.IN_MODIFY);
-      if (result >= 0) continue;
+      if (result >= 0) {
+        if (this.wd < 0) this.wd = result;
+        continue;
+      }
       closeFd(this.fd);
       throw inotifyError("unable to add inotify watch", result, `${dir}/${file}`);
     }
@@ -131,12 +137,28 @@ class FileWatch implements OomWatch {
   }
 
   take(): number {
-    const buffer = new Uint8Array(4096);
-    while (sys(abi.SYS_read, this.fd, buffer, buffer.length) === buffer.length);
-    const kills = this.value("memory.events", "oom_kill") ?? this.kills;
+    const changed = this.memoryChanged();
+    const kills = this.value("memory.events", "oom_kill");
+    // systemd removes the cgroup as soon as its last process is gone. What changed then was most likely this; as runc.
+    if (kills === undefined) return changed ? 1 : 0;
     const more = kills - this.kills;
     this.kills = kills;
     return Math.max(more, 0);
+  }
+
+  /** Reads what the kernel has told; whether memory.events is in it. */
+  private memoryChanged(): boolean {
+    const buffer = new Uint8Array(4096);
+    const view = new DataView(buffer.buffer);
+    let changed = false;
+    for (;;) {
+      const size = sys(abi.SYS_read, this.fd, buffer, buffer.length);
+      // struct inotify_event: wd, mask, cookie, len, name[len].
+      for (let at = 0; at + 16 <= size; at += 16 + view.getUint32(at + 12, true))
+        if (view.getInt32(at, true) === this.wd && view.getUint32(at + 4, true) & abi.IN_MODIFY)
+          changed = true;
+      if (size !== buffer.length) return changed;
+    }
   }
 
   ended(): boolean {
@@ -148,7 +170,7 @@ class FileWatch implements OomWatch {
   }
 
   state(): OomState {
-    return { version: 2, fd: this.fd, dir: this.dir!, kills: this.kills };
+    return { version: 2, fd: this.fd, dir: this.dir!, kills: this.kills, wd: this.wd };
   }
 
   private value(file: string, key: string): number | undefined {

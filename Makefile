@@ -24,7 +24,7 @@ INIT_CFLAGS := $(CFLAGS) -Os -ffreestanding -fno-builtin -fno-tree-loop-distribu
 	-fno-asynchronous-unwind-tables -fPIE
 INIT_LDFLAGS := -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noseparate-code,-z,norelro,--build-id=none,-s
 INIT_MAX := 32768
-# Small and in few segments: the library is written to a memfd and mapped at every start. Nothing is to be looked up then:
+# Small and in few segments: the library is written to a memfd and mapped by nearly every command. Nothing is to be looked up then:
 # no start files, and of libc only what is rarely called.
 LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -nostartfiles -fno-asynchronous-unwind-tables \
 	-Wl,-s,--build-id=none,-z,noseparate-code,-z,lazy,--hash-style=gnu

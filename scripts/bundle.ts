@@ -3,8 +3,9 @@
  * at the end of this file those that the Makefile wants otherwise.
  *
  * Every chunk that a command loads costs 15 us, and Bun splits chunks as finely as all lazy imports together allow:
- * `run` would load 45. So it is built twice. The first time shows what the common commands load; the second time
- * modules that the same of them load are kept together, because everything that imports one lazily imports all.
+ * `run` would load 45. So it is built three times. The first time shows what the common commands load; the second time
+ * modules that the same of them load are kept together, because everything that imports one lazily imports all; the third
+ * time joins what is still apart.
  */
 import { dirname, relative, resolve } from "node:path";
 import type { BuildConfig, BunPlugin } from "bun";

@@ -156,10 +156,11 @@ function setHugepages(part: Part, resources: LinuxResources, target: Target): vo
 
 /** linux.resources.unified: names of files and what is written there, each line by itself. */
 function setUnified(part: Part, resources: LinuxResources, target: Target, early: boolean): void {
-  for (const [name, value] of Object.entries(resources.unified ?? {})) {
+  if (!resources.unified) return;
+  for (const [name, value] of Object.entries(resources.unified)) {
     const path = `linux.resources.unified.${name}`;
     const dot = name.indexOf(".");
-    const controller = name.slice(0, Math.max(dot, 0));
+    const controller = dot < 0 ? "" : name.slice(0, dot);
     if ((controller === "memory" || controller === "cpuset") !== early) continue;
     if (name.includes("/"))
       throw configError(`unified resource ${JSON.stringify(name)} must be a file name (no slashes)`, path);

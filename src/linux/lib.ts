@@ -1,7 +1,7 @@
 /**
  * The binding to libbunc.so: one foreign function that takes a system call number or one of enum bunc_call and
  * answers with a value >= 0 or -errno. The library is loaded from a memfd: never from a path that another user could
- * write to, and nothing is left in /tmp (bun.md F2).
+ * write to, and nothing is left in /tmp (bun.md F2). Until something needs it, system calls go through libc's syscall(2).
  */
 import type { dlopen as Dlopen, FFIFunction, ptr as Ptr } from "bun:ffi";
 import image from "#libbunc";

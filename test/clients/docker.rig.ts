@@ -131,14 +131,11 @@ export class Docker {
 
   /** Nothing of any container: no shim, no state of the runtime, no mount. */
   async expectNothing(): Promise<void> {
-    await eventually("shims end", () => this.containerd.shims().length === 0);
-    const { rig, containerd } = this;
+    const { containerd } = this;
+    await containerd.emptied();
     // Where shims have every runtime keep its state; bunc's cache of filters stays.
     const states = entries(join(containerd.dir, "x/runtime-runc", containerd.namespace));
     expect(states.filter((name) => !name.startsWith(".seccomp-"))).toEqual([]);
-    const tasks = join(rig.scratch.bundles, "state/io.containerd.runtime.v2.task", containerd.namespace);
-    // containerd removes a bundle under another name, when the shim's end has been told already.
-    await eventually("bundles go", () => entries(tasks).length === 0);
     expect(findMounts(containerd.dir).filter(({ name }) => !name.endsWith("/netns/default"))).toEqual([]);
   }
 

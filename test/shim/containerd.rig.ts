@@ -1,9 +1,16 @@
 // A containerd of Debian's with everything of its own: directories, socket, namespace, and bunc's shim in its $PATH.
 import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ClientOptions, clientOnTerminal, runClient, type Said, well } from "../rig/client.ts";
+import {
+  type ClientOptions,
+  clientOnTerminal,
+  eventually,
+  runClient,
+  type Said,
+  well,
+} from "../rig/client.ts";
 import { makeImage } from "../rig/image.ts";
-import { removeCgroup } from "../rig/leaks.ts";
+import { entries, removeCgroup } from "../rig/leaks.ts";
 import type { Pty } from "../rig/pty.ts";
 import type { Rig } from "../rig/rig.ts";
 import { makeRootfs } from "../rig/rootfs.ts";
@@ -121,6 +128,14 @@ ${options.cri?.(this.dir) ?? ""}`,
   shims(): number[] {
     const found = Bun.spawnSync(["pgrep", "-f", `containerd-shim-[a-z]+-v2.*-address ${this.socket}( |$)`]);
     return found.stdout.toString().split("\n").filter(Boolean).map(Number);
+  }
+
+  /** Waits until no shim of this daemon is left, and none of its bundles in a namespace. */
+  async emptied(namespace = this.namespace): Promise<void> {
+    await eventually("shims end", () => this.shims().length === 0);
+    // containerd removes a bundle under another name, when the shim's end has been told already.
+    const bundles = join(this.rig.scratch.bundles, "state/io.containerd.runtime.v2.task", namespace);
+    await eventually("bundles go", () => entries(bundles).length === 0);
   }
 
   /** Makes an image of one layer with busybox, and imports it. */

@@ -1,7 +1,6 @@
 // bunc's shim under Debian's containerd and its client ctr.
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import { resizeSeen } from "../rig/client.ts";
 import { useRig } from "../rig/rig.ts";
 import { buncDescribe } from "../rig/runtime.ts";
@@ -18,15 +17,9 @@ async function started(): Promise<Containerd> {
 
 /** Nothing of the containers: no shim, no state, no mount, no socket. */
 async function expectNothing(containerd: Containerd): Promise<void> {
-  for (let i = 0; i < 100 && containerd.shims().length > 0; i++) await Bun.sleep(20);
-  expect(containerd.shims()).toEqual([]);
+  await containerd.emptied();
   const state = `/run/containerd/runc/${containerd.namespace}`;
   expect(existsSync(state) ? readdirSync(state) : []).toEqual([]);
-  const tasks = join(rig.scratch.bundles, "state/io.containerd.runtime.v2.task", containerd.namespace);
-  // containerd removes a bundle under another name, when the shim's end has been told already.
-  const bundles = () => (existsSync(tasks) ? readdirSync(tasks) : []);
-  for (let i = 0; i < 100 && bundles().length > 0; i++) await Bun.sleep(20);
-  expect(bundles()).toEqual([]);
 }
 
 buncDescribe("ctr", () => {

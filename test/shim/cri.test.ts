@@ -88,11 +88,8 @@ class Kubelet {
 
   async expectNothing(): Promise<void> {
     const { containerd } = this;
-    await eventually("shims end", () => containerd.shims().length === 0);
+    await containerd.emptied("k8s.io");
     expect(entries(join(containerd.dir, "runc/k8s.io")).filter((name) => !name.startsWith("."))).toEqual([]);
-    // containerd removes a bundle under another name, when the shim's end has been told already.
-    const bundles = join(rig.scratch.bundles, "state/io.containerd.runtime.v2.task/k8s.io");
-    await eventually("bundles go", () => entries(bundles).length === 0);
     expect(findMounts(rig.scratch.tag)).toEqual([]);
   }
 }

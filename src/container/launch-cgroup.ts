@@ -1,5 +1,6 @@
 /** The cgroups of a container that is being launched: made before init is born, removed again when the launch fails. */
 import { type Cgroup, planCgroup } from "../cgroup/cgroup.ts";
+import { resetAffinity } from "../cgroup/create.ts";
 import { type Layout, readLayout } from "../cgroup/layout.ts";
 import { oomKilled } from "../cgroup/live.ts";
 import { BuncError } from "../errors.ts";
@@ -60,13 +61,21 @@ export class LaunchCgroup {
     return this.group?.paths ?? {};
   }
 
-  /** Operations by which init enters the cgroups it was not born in; undefined without cgroups. */
-  get enter(): ((part: Part) => void) | undefined {
+  /** Whether the container has cgroups of its own; certain after create(). */
+  get own(): boolean {
+    return this.group !== undefined;
+  }
+
+  /**
+   * Operations by which init enters the cgroups it was not born in. They also let it run on every cpu that its cgroups
+   * allow, which is the same for a container that stays in those of the caller.
+   */
+  get enter(): (part: Part) => void {
     const { group, rdt } = this;
-    if (!rdt) return group && ((part) => group.compileEnter(part));
     return (part) => {
-      group?.compileEnter(part);
-      rdt.compileEnter(part);
+      if (group) group.compileEnter(part);
+      else resetAffinity(part);
+      rdt?.compileEnter(part);
     };
   }
 

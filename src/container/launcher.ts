@@ -138,7 +138,7 @@ export class Launcher {
     tracer?.step("compile the program's first parts");
     this.settings.enterCgroup = this.cgroup.enter;
     // Where there is no right to make cgroups, init stays in the caller's: it has none of its own to mount.
-    if (this.options.systemdCgroup || !this.cgroup.enter) this.settings.cgroupPaths = this.cgroup.paths;
+    if (this.options.systemdCgroup || !this.cgroup.own) this.settings.cgroupPaths = this.cgroup.paths;
     this.launch = new Launch(this.spec, this.settings, this.host);
     const { plan } = this.launch;
     if (tracer) {

@@ -56,6 +56,19 @@ buncDescribe("an ordinary user", () => {
     expect(readdirSync(joe.root)).toEqual([]);
   });
 
+  test("without a cgroup, too, the container may use every cpu, whatever its caller is bound to", async () => {
+    const container = rootless([own(UID)], [own(GID)], "grep Cpus_allowed_list /proc/self/status");
+    letIn(container);
+    const { wrap, root } = asJoe("", "");
+    const bound = { wrap: ["taskset", "-c", "0", ...wrap], root };
+    const free = Bun.spawnSync([
+      "sh",
+      "-c",
+      `taskset -p ${"f".repeat(256)} $$ >/dev/null; grep Cpus_allowed_list /proc/$$/status`,
+    ]);
+    expect((await container.run([], bound)).ok().stdout).toBe(free.stdout.toString());
+  });
+
   testUnless(noHelper, "maps more by newuidmap and newgidmap, as /etc/subuid allows", async () => {
     const container = rootless([own(UID), range(200000)], [own(GID), range(300000)], show);
     letIn(container);

@@ -94,6 +94,13 @@ class Kubelet {
   }
 }
 
+/** containerd 1.6 passes no other option than the path of a file to a shim that it does not know. */
+function shimOptions(dir: string): string {
+  const file = join(dir, "bunc.toml");
+  writeFileSync(file, `Root = "${dir}/runc"\n`);
+  return file;
+}
+
 async function started(): Promise<Kubelet> {
   const plugins = rig.directory();
   const networks = rig.directory();
@@ -115,7 +122,7 @@ async function started(): Promise<Kubelet> {
 [${table}.containerd.runtimes.bunc]
   runtime_type = "io.containerd.bunc.v2"
   [${table}.containerd.runtimes.bunc.options]
-    Root = "${dir}/runc"
+    ConfigPath = "${shimOptions(dir)}"
 `,
   });
   await containerd.start();
@@ -147,6 +154,9 @@ buncDescribe("CRI", () => {
     const limited = kubelet.container("second", ["sh", "-c", wait], { linux: linux as never });
     const second = await cri.run(pod, limited, config);
     expect(containerd.shims()).toHaveLength(1);
+    expect(entries(join(containerd.dir, "runc/k8s.io"))).toEqual(
+      expect.arrayContaining([pod, first, second]),
+    );
     expect(await cri.container(first)).toMatchObject({ state: RUNNING });
 
     const look = async (id: string, ...command: string[]) => (await cri.execSync(id, command)).stdout;

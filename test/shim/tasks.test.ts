@@ -1,12 +1,13 @@
 // The Task service on real containers: what containerd asks, in its order, and what it is told.
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { join } from "node:path";
-import { decode } from "../../src/shim/proto/codec.ts";
+import { dirname, join } from "node:path";
+import { decode, encode } from "../../src/shim/proto/codec.ts";
+import { writeTableOptions } from "../../src/shim/proto/task.gen.ts";
 import { hookKinds } from "../rig/config.ts";
 import { useRig } from "../rig/rig.ts";
-import { buncDescribe, host } from "../rig/runtime.ts";
-import { refusal, shimOf } from "./rig.ts";
+import { buncDescribe, host, testUnless } from "../rig/runtime.ts";
+import { refusal, type Shim, shimOf } from "./rig.ts";
 
 const rig = useRig();
 const RUNNING = 2;
@@ -42,6 +43,41 @@ buncDescribe("hooks", () => {
     });
     const [, message] = await refusal(shim.create());
     expect(message).toContain("open /no/such/file: no such file or directory");
+    expect(rig.states()).toEqual([]);
+  });
+});
+
+/** Options as CRI passes them to a runtime whose options it does not know: the table of its configuration. */
+buncDescribe("a table of options", () => {
+  function create(shim: Shim, table: string) {
+    const config_body = new TextEncoder().encode(`Root = '${dirname(rig.scratch.root)}'\n${table}`);
+    const value = encode(writeTableOptions, { config_body });
+    return shim.create({ options: { type_url: "runtimeoptions.v1.Options", value } });
+  }
+
+  test("is heeded: the container is in the root that it says", async () => {
+    const shim = await shimOf(rig, ["true"]);
+    const { pid } = await create(shim, "NoNewKeyring = true\n");
+    expect(rig.states()).toEqual([shim.container.id]);
+    expect(await shim.begin()).toEqual({ pid });
+    await shim.wait();
+    await shim.delete();
+    expect(rig.states()).toEqual([]);
+  });
+
+  test("with a wrong value refuses the task", async () => {
+    const [, message] = await refusal(create(await shimOf(rig, ["true"]), "SystemdCgroup = 1\n"));
+    expect(message).toContain("SystemdCgroup must be true or false");
+    expect(rig.states()).toEqual([]);
+  });
+
+  const systemd = existsSync("/run/systemd/system") ? "systemd runs here" : undefined;
+  testUnless(systemd, "asks for systemd's driver, which a host without it refuses", async () => {
+    const shim = await shimOf(rig, ["true"], {}, ({ config }) => {
+      config.linux.cgroupsPath = "bunc.slice:test:one";
+    });
+    const [, message] = await refusal(create(shim, "SystemdCgroup = true\n"));
+    expect(message).toContain("systemd");
     expect(rig.states()).toEqual([]);
   });
 });

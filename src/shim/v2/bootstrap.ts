@@ -14,7 +14,7 @@ export interface Bootstrap {
   socketDir: string;
   /** Overrides what the environment says; "" is absent. */
   ttrpcAddress: string;
-  /** containerd.runc.v1.Options, when there are any. */
+  /** Of a type that readShimOptions() knows, when there are any. */
   options: Any | undefined;
   debug: boolean;
 }
@@ -69,9 +69,19 @@ function attempt<T>(read: () => T): T | undefined {
   }
 }
 
-/** containerd 1.x has "containerd.runc.v1.Options", with or without the prefix of type URLs. */
+/** Whether these are options for a shim: readShimOptions() reads them. */
 export function isOptions(any: Any | undefined): boolean {
-  return any?.type_url.endsWith("containerd.runc.v1.Options") ?? false;
+  return any !== undefined && (isRuncs(any) || isTable(any));
+}
+
+/** containerd 1.x has "containerd.runc.v1.Options", with or without the prefix of type URLs. */
+export function isRuncs({ type_url }: Any): boolean {
+  return type_url.endsWith("containerd.runc.v1.Options");
+}
+
+/** A table of options as text or in a file, which is what CRI has for every runtime but runc's own shim. */
+export function isTable({ type_url }: Any): boolean {
+  return type_url.endsWith("runtimeoptions.v1.Options");
 }
 
 /** The answer, in the form asked for. */

@@ -1,10 +1,9 @@
 /** Starting what a task is made of: its container, a process in it, or the container from a checkpoint. */
 import type { LaunchOptions } from "../../container/types.ts";
 import { renderError } from "../../errors.ts";
-import { decode } from "../proto/codec.ts";
-import { type Any, type CreateTaskRequest, type Options, readOptions } from "../proto/task.gen.ts";
+import type { CreateTaskRequest, Options } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
-import { isOptions } from "./bootstrap.ts";
+import { readShimOptions } from "./options.ts";
 import { type Ended, type ExecProcess, ShimProcess } from "./process.ts";
 import { type Record, rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
@@ -23,7 +22,9 @@ export async function createTask(
   onEnd: (process: ShimProcess, ended: Ended) => void,
 ): Promise<Task> {
   const { id, bundle, stdin, stdout, stderr, terminal } = request;
-  const options = runcOptions(request.options);
+  const options = await inWords("options of the runtime: ", () =>
+    readShimOptions(request.options, (message) => context.log.warn(message)),
+  );
   if (options.binary_name)
     context.log.debug(`BinaryName ${options.binary_name} is ignored: bunc's shim is the runtime`);
   const root = rootOf(options.root, context.namespace);
@@ -186,9 +187,4 @@ async function discard(context: TaskContext, root: string, id: string): Promise<
   } catch (error) {
     context.log.warn(renderError(error));
   }
-}
-
-/** containerd.runc.v1.Options; all defaults where there are none. */
-function runcOptions(any: Any | undefined): Options {
-  return decode(readOptions, any?.value && isOptions(any) ? any.value : new Uint8Array(0));
 }

@@ -4,6 +4,7 @@ import { abi } from "../../linux/abi.gen.ts";
 import { pathError, writeAll, writeAtomic } from "../../linux/file.ts";
 import { sys, text } from "../../linux/lib.ts";
 import { closeFd } from "../../linux/process.ts";
+import type { Any } from "../proto/bootstrap.gen.ts";
 import { type Arguments, serverArguments } from "./arguments.ts";
 import { answer, readBootstrap } from "./bootstrap.ts";
 import { becomeServer, forkServer } from "./fork.ts";
@@ -40,7 +41,7 @@ export async function start(name: string, given: Arguments): Promise<void> {
       }
       const pid = forked ?? spawnServer(name, serverArguments(serving), env, listener);
       raiseOomScore(pid);
-      if (bootstrap.options?.value) await enterShimCgroup(bootstrap.options.value, pid);
+      if (bootstrap.options?.value) await enterShimCgroup(bootstrap.options, pid);
     } catch (error) {
       sys(abi.SYS_unlinkat, abi.AT_FDCWD, socket, 0);
       throw error;
@@ -75,9 +76,8 @@ export function workingDirectory(): string {
   return text(buffer.subarray(0, n - 1));
 }
 
-async function enterShimCgroup(options: Uint8Array, pid: number): Promise<void> {
-  const { decode } = await import("../proto/codec.ts");
-  const { readOptions } = await import("../proto/task.gen.ts");
-  const { shim_cgroup } = decode(readOptions, options);
+async function enterShimCgroup(options: Any, pid: number): Promise<void> {
+  const { readShimOptions } = await import("./options.ts");
+  const { shim_cgroup } = await readShimOptions(options);
   if (shim_cgroup) (await import("./shim-cgroup.ts")).enterShimCgroup(shim_cgroup, pid);
 }

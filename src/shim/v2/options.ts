@@ -1,0 +1,85 @@
+/**
+ * The options that containerd gives the shim, in either of their forms: containerd.runc.v1.Options, and the table of its
+ * configuration as text (runtimeoptions.v1.Options), which is what CRI makes of it for every runtime but runc's own shim.
+ */
+import { BuncError } from "../../errors.ts";
+import { text } from "../../linux/lib.ts";
+import type { Any } from "../proto/bootstrap.gen.ts";
+import { decode } from "../proto/codec.ts";
+import { type Options, readOptions, readTableOptions } from "../proto/task.gen.ts";
+import { isRuncs, isTable } from "./bootstrap.ts";
+
+/** The names of the table, which containerd compares without regard to case. */
+const FIELDS: Readonly<Record<string, keyof Options>> = {
+  nopivotroot: "no_pivot_root",
+  nonewkeyring: "no_new_keyring",
+  shimcgroup: "shim_cgroup",
+  iouid: "io_uid",
+  iogid: "io_gid",
+  binaryname: "binary_name",
+  root: "root",
+  criupath: "criu_path",
+  systemdcgroup: "systemd_cgroup",
+  criuimagepath: "criu_image_path",
+  criuworkpath: "criu_work_path",
+};
+/** What else may be in the table: it says where the table is. */
+const OF_THE_TABLE = ["typeurl", "configpath", "configbody"];
+const KINDS: Readonly<Record<string, string>> = {
+  boolean: "true or false",
+  number: "a number from 0 to 4294967295",
+  string: "a string",
+};
+const HINT = "see the runtime's table of options in containerd's configuration";
+/** Longer files are no options. */
+const FILE_MAX = 1 << 20;
+
+/**
+ * The options; all defaults where there are none.
+ * @param warn is told of what is not known
+ * @throws BuncError for a table that is no TOML or has a value of the wrong type, and for a file that cannot be read
+ */
+export async function readShimOptions(
+  any: Any | undefined,
+  warn: (message: string) => void = () => {},
+): Promise<Options> {
+  const options = decode(readOptions, any?.value && isRuncs(any) ? any.value : new Uint8Array(0));
+  if (!any?.value || !isTable(any)) return options;
+  const { config_path, config_body } = decode(readTableOptions, any.value);
+  const table = config_path ? await readFile(config_path) : text(config_body ?? new Uint8Array(0));
+  apply(options, parse(table, config_path || "config_body"), warn);
+  return options;
+}
+
+async function readFile(path: string): Promise<string> {
+  const { pathError, readText } = await import("../../linux/file.ts");
+  const content = readText(path, FILE_MAX);
+  if (typeof content === "number") throw pathError("read", path, content);
+  return content;
+}
+
+function parse(table: string, where: string): object {
+  try {
+    return Bun.TOML.parse(table);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new BuncError(`${where} is not TOML: ${message}`, { code: "usage", hint: HINT });
+  }
+}
+
+function apply(options: Options, table: object, warn: (message: string) => void): void {
+  for (const [name, value] of Object.entries(table)) {
+    const key = name.toLowerCase();
+    const field = Object.hasOwn(FIELDS, key) ? FIELDS[key]! : undefined;
+    if (!field) {
+      if (!OF_THE_TABLE.includes(key))
+        warn(`option ${JSON.stringify(name)} is not known and ignored (${HINT})`);
+      continue;
+    }
+    const kind = typeof options[field];
+    if (typeof value !== kind || (kind === "number" && value >>> 0 !== value)) {
+      throw new BuncError(`${name} must be ${KINDS[kind]}`, { code: "usage", hint: HINT });
+    }
+    Object.assign(options, { [field]: value });
+  }
+}

@@ -79,6 +79,12 @@ describe("what cannot be loaded", () => {
       "read /b/config.json: is a directory (in bundle; EISDIR)",
     ],
     [
+      "a pipe as config.json",
+      { "/b/config.json": { errno: "EAGAIN" } },
+      "host",
+      "read /b/config.json: it is a pipe, which is not waited for (in bundle; EAGAIN)",
+    ],
+    [
       "an errno without words",
       { "/b/config.json": { errno: "ESTALE" } },
       "host",

@@ -143,6 +143,8 @@ function describe(errno: string): string {
       return "too many levels of symbolic links";
     case "ENAMETOOLONG":
       return "file name too long";
+    case "EAGAIN":
+      return "it is a pipe, which is not waited for";
     case "EIO":
       return "input/output error";
     default:

@@ -10,7 +10,8 @@ import type { Spec } from "../oci/config.ts";
 import { parseJson } from "../oci/json.ts";
 import { fitsSpec } from "../oci/shape.ts";
 import { buildState, type StateInput, startOps } from "./build-state.ts";
-import { parseState, type State, withProcess } from "./state.ts";
+import { parseState, type State } from "./state.ts";
+import { withProcess } from "./state-text.ts";
 
 const fixtures = join(import.meta.dir, "../../test/fixtures/state");
 const fixture = (name: string): string => readFileSync(join(fixtures, name), "utf8");

@@ -6,7 +6,7 @@ import { BuncError } from "../errors.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { loadState, Owners, userName } from "./info.ts";
 import { listContainers } from "./list.ts";
-import { stateText } from "./state.ts";
+import { stateText } from "./state-text.ts";
 import { processStat } from "./status.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "bunc-info-"));

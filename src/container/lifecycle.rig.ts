@@ -9,7 +9,8 @@ import { type DeleteOptions, deleteContainer } from "./delete.ts";
 import { loadState } from "./info.ts";
 import { killContainer } from "./kill.ts";
 import { startContainer } from "./start.ts";
-import { type OwnState, stateText } from "./state.ts";
+import type { OwnState } from "./state.ts";
+import { stateText } from "./state-text.ts";
 import { processStat } from "./status.ts";
 import { createStateDir } from "./store.ts";
 

@@ -3,7 +3,7 @@ import { BuncError } from "../errors.ts";
 import type { LinuxSeccomp, Spec } from "../oci/config.ts";
 import { buildConfig } from "./build-config.ts";
 import { specOfConfig } from "./spec-of-state.ts";
-import { claimText } from "./state.ts";
+import { claimText } from "./state-text.ts";
 
 const INPUT = {
   id: "x",

@@ -2,16 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BuncError } from "../errors.ts";
-import {
-  claimText,
-  isWholeHead,
-  parseState,
-  parseSummary,
-  readLabels,
-  type State,
-  stateText,
-  withProcess,
-} from "./state.ts";
+import { isWholeHead, parseState, parseSummary, readLabels, type State } from "./state.ts";
+import { claimText, stateText, withProcess } from "./state-text.ts";
 
 const fixture = (name: string): string =>
   readFileSync(join(import.meta.dir, "../../test/fixtures/state", name), "utf8");
@@ -72,6 +64,35 @@ describe("writing", () => {
     expect(stateText(parseState(fixture("runc-1.1.5.json"), FILE))).toContain(
       '"value":18446744073709551615,"value_two":0',
     );
+  });
+
+  test("many annotations stand behind the config, and are read when they are wanted", () => {
+    const annotations: Record<string, string> = { ',"config":{': "first", a: "=" };
+    for (let i = 0; i < 2000; i++) annotations[`key${i}`] = "x".repeat(40);
+    const state = example({ annotations, sharedPid: true });
+    const text = stateText(state);
+    expect(parseState(text, FILE)).toEqual(state);
+    expect(stateText(parseState(text, FILE))).toBe(text);
+    const head = text.slice(0, 4096);
+    expect(isWholeHead(head)).toBe(true);
+    let reads = 0;
+    const read = (own: object) => {
+      const whole = stateText(example({ annotations, ...own }));
+      return parseSummary(whole.slice(0, 4096), FILE, () => {
+        reads++;
+        return whole;
+      });
+    };
+    const summary = read({ sharedPid: true });
+    expect([summary.pid, summary.sharedPid, reads]).toEqual([12, true, 0]);
+    expect([summary.annotations, { ...summary }.annotations, reads]).toEqual([annotations, annotations, 1]);
+    // The hook will want them when the file is gone.
+    const hooked = read({ hooks: { poststop: [{ path: "/bin/true" }] } });
+    expect(reads).toBe(2);
+    expect([hooked.annotations, reads]).toEqual([annotations, 2]);
+    // runc knows nothing of them.
+    const { bunc, ...rest } = JSON.parse(text);
+    expect(parseSummary(JSON.stringify({ ...rest, annotations }), FILE).own).toBeUndefined();
   });
 
   test("integers beyond 2^53 keep every digit", () => {

@@ -1,9 +1,10 @@
 /**
  * The content of `<root>/<id>/state.json`: the fields of libcontainer's State (runc 1.1 to 1.5), so that runc reads
- * bunc's containers and bunc reads runc's, and bunc's own under the key "bunc".
+ * bunc's containers and bunc reads runc's, and bunc's own under the key "bunc". Here it is read; state-text.ts writes it.
  *
  * bunc writes "bunc" first and "config" last. "config" can be 50 kB (a seccomp profile), and the commands need of it
- * only what "bunc" repeats, so what they read and parse is the beginning of the file.
+ * only what "bunc" repeats, so what they read and parse is the beginning of the file. Annotations that would make that long
+ * stand behind the config, and are read by the few who want them.
  */
 import { BuncError } from "../errors.ts";
 import { parseJson, parseJsonRounded } from "../oci/json.ts";
@@ -38,6 +39,8 @@ export interface OwnState {
   bundle: string;
   rootfs: string;
   annotations?: Record<string, string>;
+  /** They are not here in the file, but under the last key of all. */
+  annotationsLast?: true;
   /** The container has no pid namespace of its own: its processes survive its init. */
   sharedPid?: boolean;
   /** Cgroups are made and removed as far as permissions go (config.rootless_cgroups). */
@@ -81,6 +84,12 @@ export interface State {
   config: LibcontainerConfig;
 }
 
+/** The same as it stands in the file. */
+interface FileState extends State {
+  /** The annotations of `bunc`, when they are many. */
+  annotations?: Record<string, string>;
+}
+
 /** What the commands need of a container; read from bunc's files and from runc's. */
 export interface Summary {
   id: string;
@@ -91,6 +100,7 @@ export interface Summary {
   ociVersion: string;
   bundle: string;
   rootfs: string;
+  /** Those that are last in the file are read when they are asked for, unless a hook will be given them. */
   annotations: Record<string, string> | undefined;
   cgroupPaths: Record<string, string>;
   sharedPid: boolean;
@@ -107,125 +117,9 @@ export interface Summary {
   own: OwnState | undefined;
 }
 
-/** The same container with its init; nothing else of the state depends on the process. */
-export function withProcess(state: State, pid: number, start: number): State {
-  const dir = `/proc/${pid}/ns/`;
-  return {
-    ...state,
-    init_process_pid: pid,
-    init_process_start: start,
-    namespace_paths: {
-      NEWUSER: `${dir}user`,
-      NEWIPC: `${dir}ipc`,
-      NEWUTS: `${dir}uts`,
-      NEWNET: `${dir}net`,
-      NEWPID: `${dir}pid`,
-      NEWNS: `${dir}mnt`,
-      NEWCGROUP: `${dir}cgroup`,
-      NEWTIME: `${dir}time`,
-    },
-  };
-}
-
-/** What is known of a container before anything of it is made. */
-export interface Claim {
-  id: string;
-  bundle: string;
-  rootfs: string;
-  created: string;
-  cgroupPaths: Readonly<Record<string, string>>;
-  annotations?: Record<string, string> | undefined;
-  /** The file that was read instead of the bundle's config.json. */
-  config?: string | undefined;
-  /** Its cgroup is a unit of systemd, with `rootlessCgroups` of the user's. */
-  systemdCgroup?: boolean;
-  rootlessCgroups?: boolean;
-  /** Mount points that are made in the state directory, relative to it. */
-  mounts?: string[];
-  /** The criu that restores it. */
-  criu?: { pid: number; start: number };
-  /** Directories of resctrl that are made for it alone. */
-  rdtGroups?: readonly string[];
-  /** Its init and when that was started, once it is there. */
-  init?: { pid: number; start: number };
-}
-
-/**
- * The first state.json, written before there are cgroups or an init, and again with the init before anything of the
- * user's runs: what `delete --force` needs should the launch be killed before it has written the whole one, which is
- * made while init already executes its last part. runc can read it, too: it crashes on a cgroup without `devices`, and of a
- * container without a pid namespace it would kill all that is in the cgroups, whoever's they are.
- */
-export function claimText(claim: Claim): string {
-  const { id, bundle, rootfs, created, cgroupPaths, annotations, systemdCgroup, rootlessCgroups, init } =
-    claim;
-  const { mounts, criu, rdtGroups, config } = claim;
-  const state: State = {
-    bunc: {
-      version: OWN_VERSION,
-      ociVersion: OCI_VERSION,
-      bundle,
-      rootfs,
-      ...(annotations ? { annotations } : {}),
-      ...(systemdCgroup ? { systemdCgroup } : {}),
-      ...(rootlessCgroups ? { rootlessCgroups } : {}),
-      ...(config ? { configFile: config } : {}),
-      ...(mounts ? { mounts } : {}),
-      ...(criu ? { criu } : {}),
-      ...(rdtGroups?.length ? { rdtGroups } : {}),
-    },
-    id,
-    init_process_pid: init ? init.pid : -1,
-    init_process_start: init ? init.start : 0,
-    created,
-    cgroup_paths: cgroupPaths,
-    namespace_paths: {},
-    config: {
-      rootfs,
-      mounts: null,
-      devices: null,
-      namespaces: [{ type: "NEWPID" }],
-      cgroups: systemdCgroup ? { devices: [], Systemd: true } : { devices: [] },
-      version: OCI_VERSION,
-      labels: [`bundle=${bundle}`],
-    },
-  };
-  // "config" is the last key already.
-  return JSON.stringify(state);
-}
-
-/** The JSON of each config that was written: commands that change a state (update) write it again. */
-const written = new WeakMap<object, string>();
-
-/** The text of state.json. */
-export function stateText(state: State): string {
-  const { bunc, config, ...rest } = state;
-  let configText = written.get(config);
-  if (configText === undefined) {
-    configText = stringify(config);
-    written.set(config, configText);
-  }
-  const head = stringify(bunc ? { bunc, ...rest } : rest);
-  return `${head.slice(0, -1)}${CONFIG_KEY}${configText.slice(1)}}`;
-}
-
 const HEAD_START = '{"bunc":{';
 // In a string of JSON the quotes would be escaped, so outside of config this can only be the key itself.
-const CONFIG_KEY = ',"config":{';
-
-function stringify(value: object): string {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    // Integers beyond 2^53 are bigints (oci/json.ts), for which JSON.stringify needs to be told the form.
-    return JSON.stringify(value, (_key, part) => (typeof part === "bigint" ? rawJson(String(part)) : part));
-  }
-}
-
-/** JSON.rawJSON (ECMAScript 2026, "JSON.parse source text access"); TypeScript's library does not have it yet. */
-function rawJson(text: string): object {
-  return (JSON as unknown as { rawJSON(text: string): object }).rawJSON(text);
-}
+export const CONFIG_KEY = ',"config":{';
 
 /**
  * Whether `text`, the beginning of a state.json, has all that `parseSummary` needs. A file of runc has its config in
@@ -239,16 +133,20 @@ export function isWholeHead(text: string): boolean {
  * Reads a state.json as far as the commands need it.
  * @param text the file, or a beginning of it for which `isWholeHead` is true
  * @param file its path, for messages
+ * @param whole reads all of it
  * @throws BuncError (code "state") that names the file and what to do
  */
-export function parseSummary(text: string, file: string): Summary {
+export function parseSummary(text: string, file: string, whole: () => string = () => text): Summary {
   if (text.startsWith(HEAD_START)) {
     const end = text.indexOf(CONFIG_KEY);
     if (end > 0) {
       const head = parse(`${text.slice(0, end)}}`, file, parseJsonRounded);
       const own = head.bunc;
-      if (typeof own?.version === "number" && own.version <= OWN_VERSION)
-        return summaryOfOwn(head, own, file);
+      if (typeof own?.version === "number" && own.version <= OWN_VERSION) {
+        const summary = summaryOfOwn(head, own, file);
+        if (own.annotationsLast) readAnnotationsLast(summary, file, whole);
+        return summary;
+      }
     }
   }
   const state = checkConfig(parse(text, file, parseJsonRounded), file);
@@ -278,7 +176,23 @@ function checkConfig(state: Head, file: string): State {
   if (typeof state.config !== "object" || state.config === null) {
     throw broken(file, "has no config", REMOVE);
   }
-  return state as State;
+  const whole = state as FileState;
+  const { bunc, annotations } = whole;
+  if (!bunc?.annotationsLast) return whole;
+  const { annotationsLast, ...own } = bunc;
+  delete whole.annotations;
+  return { ...whole, bunc: annotations ? { ...own, annotations } : own };
+}
+
+/** Has the annotations read from the end of the file, when somebody wants them or before the file is removed. */
+function readAnnotationsLast(summary: Summary, file: string, whole: () => string): void {
+  let known: Summary["annotations"];
+  const get = () => {
+    known ??= checkConfig(parse(whole(), file, parseJsonRounded), file).bunc?.annotations;
+    return known;
+  };
+  if (summary.poststart.length > 0 || summary.poststop.length > 0) summary.annotations = get();
+  else Object.defineProperty(summary, "annotations", { get, enumerable: true });
 }
 
 const REMOVE = "the container can only be removed: delete --force";

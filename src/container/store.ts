@@ -8,7 +8,8 @@ import { pathError, readBytes, readInto, writeAtomic, writeNew } from "../linux/
 import { succeeds, sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { sleep } from "../linux/wait.ts";
-import { isWholeHead, parseState, parseSummary, type State, type Summary, stateText } from "./state.ts";
+import { isWholeHead, parseState, parseSummary, type State, type Summary } from "./state.ts";
+import { stateText } from "./state-text.ts";
 
 /** How long a command waits for another one to be done with the container. */
 const LOCK_SECONDS = 10;
@@ -85,7 +86,7 @@ export function summaryAt(dir: number, name: string, path: string): Summary {
   if (n === 0) throw notFound(path);
   const start = text(head.subarray(0, n));
   const whole = n < HEAD_SIZE || isWholeHead(start) ? start : readWhole(dir, name, path);
-  return parseSummary(whole, `${path}/${STATE}`);
+  return parseSummary(whole, `${path}/${STATE}`, () => readWhole(abi.AT_FDCWD, `${path}/${STATE}`, path));
 }
 
 /**

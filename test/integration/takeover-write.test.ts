@@ -4,7 +4,8 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "
 import { join } from "node:path";
 import { deleteContainer } from "../../src/container/delete.ts";
 import { loadState } from "../../src/container/info.ts";
-import { claimText, parseState, stateText } from "../../src/container/state.ts";
+import { parseState } from "../../src/container/state.ts";
+import { claimText, stateText } from "../../src/container/state-text.ts";
 import { createStateDir } from "../../src/container/store.ts";
 import * as abi from "../../src/linux/abi.gen.ts";
 import { sys } from "../../src/linux/lib.ts";

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { buildState } from "../../src/container/build-state.ts";
 import { loadState } from "../../src/container/info.ts";
-import { type State, withProcess } from "../../src/container/state.ts";
+import type { State } from "../../src/container/state.ts";
+import { withProcess } from "../../src/container/state-text.ts";
 import { readState } from "../../src/container/store.ts";
 import { BuncError } from "../../src/errors.ts";
 import { parseJson } from "../../src/oci/json.ts";

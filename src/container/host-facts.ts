@@ -47,13 +47,21 @@ export function innerPid(pid: number): number {
   return Number(line?.[1]?.trim().split(/\s+/).pop() ?? pid);
 }
 
+/** Who has called, where it is not the parent of this process. */
+let caller: number | undefined;
+
+/** From now on this process works in the place of another: what counts is what that one's caller has. */
+export function workFor(pid: number): void {
+  caller = pid;
+}
+
 /**
  * RLIMIT_NOFILE as this process was given it. Bun raises its own soft limit to the hard one at start, and there is no way
  * back but the parent's: a parent with the same hard limit is taken to have passed on its soft one, too.
  */
 export function callersNofile(): { soft: bigint; hard: bigint } | undefined {
   const own = rlimit(0, abi.RLIMIT_NOFILE);
-  const parents = rlimit(sys(abi.SYS_getppid), abi.RLIMIT_NOFILE);
+  const parents = rlimit(caller ?? sys(abi.SYS_getppid), abi.RLIMIT_NOFILE);
   return own && parents && own.hard === parents.hard && own.soft !== parents.soft ? parents : undefined;
 }
 

@@ -15,6 +15,8 @@ export interface Arguments {
   debugSocket: string;
   /** The descriptor of a state that is to be continued (hibernate.ts); "" when there is none. */
   resume: string;
+  /** The descriptor of a request that is to be worked on (apart.ts); "" when there is none. */
+  apart: string;
   debug: boolean;
   info: boolean;
   version: boolean;
@@ -31,6 +33,7 @@ const TEXT: Readonly<Record<string, keyof Arguments>> = {
   socket: "socket",
   "debug-socket": "debugSocket",
   resume: "resume",
+  apart: "apart",
 };
 
 const SWITCHES: Readonly<Record<string, keyof Arguments>> = {
@@ -54,6 +57,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     socket: "",
     debugSocket: "",
     resume: "",
+    apart: "",
     debug: false,
     info: false,
     version: false,

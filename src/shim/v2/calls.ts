@@ -5,6 +5,7 @@ import { decode } from "../proto/codec.ts";
 import type { Any, CheckpointTaskRequest } from "../proto/task.gen.ts";
 import { readCheckpointOptions } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
+import { isLong } from "./launch.ts";
 import type { Task } from "./task.ts";
 import { inWords, type TaskContext } from "./words.ts";
 
@@ -39,9 +40,11 @@ export async function update(context: TaskContext, task: Task, resources: Any | 
     if (value === undefined) throw problemsError(problems, "the resources");
     const { updateContainer } = await import("../../container/update.ts");
     const warn = (message: string) => context.log.warn(message);
-    await inWords("OCI runtime update failed: ", () =>
-      updateContainer(task.record.root, task.id, value, { warn }),
-    );
+    const { root } = task.record;
+    await inWords("OCI runtime update failed: ", async () => {
+      if (!isLong(task.bundle)) return updateContainer(root, task.id, value, { warn });
+      return (await import("./apart.ts")).updateApart(context, root, task.id, json);
+    });
   });
 }
 

@@ -1,6 +1,8 @@
 /** Starting what a task is made of: its container, a process in it, or the container from a checkpoint. */
 import type { LaunchOptions } from "../../container/types.ts";
 import { renderError } from "../../errors.ts";
+import { abi, sizeof_, stat_ } from "../../linux/abi.gen.ts";
+import { sys } from "../../linux/lib.ts";
 import type { CreateTaskRequest, Options } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
 import { readShimOptions } from "./options.ts";
@@ -43,9 +45,12 @@ export async function createTask(
       task.restore = { ...options, checkpoint: request.checkpoint };
       return task;
     }
-    const created = await inWords("OCI runtime create failed: runc create failed: ", () =>
-      createContainer(launchOptions(context, task, process.streams!, options), process.streams!.consoleFd),
-    );
+    const created = await inWords("OCI runtime create failed: runc create failed: ", async () => {
+      const { consoleFd } = process.streams!;
+      const launch = launchOptions(context, task, process.streams!, options);
+      if (!isLong(bundle)) return createContainer(launch, consoleFd);
+      return (await import("./apart.ts")).createApart(context, launch, consoleFd);
+    });
     process.hold();
     process.adopt(context.loop, created.pid, created.pidfd);
     await process.streams.handOver();
@@ -56,6 +61,21 @@ export async function createTask(
     throw error;
   }
   return task;
+}
+
+/**
+ * What is longer takes more than a few milliseconds to read, check and compile, and so is for a process apart, which costs
+ * 30 ms. A real config.json with a large seccomp profile has 0.1 MB.
+ */
+const LONGEST_HERE = 128 << 10;
+
+/** Whether the config.json of a bundle is long, or a device or fifo that may be endless; one that is absent is not. */
+export function isLong(bundle: string): boolean {
+  const stat = new DataView(new ArrayBuffer(sizeof_.stat));
+  const path = `${bundle}/config.json`;
+  if (sys(abi.SYS_newfstatat, abi.AT_FDCWD, path, new Uint8Array(stat.buffer), 0) < 0) return false;
+  if ((stat.getUint32(stat_.st_mode, true) & abi.S_IFMT) !== abi.S_IFREG) return true;
+  return stat.getUint32(stat_.st_size, true) > LONGEST_HERE || stat.getUint32(stat_.st_size + 4, true) > 0;
 }
 
 /** What a launch is told, be it a new container's or one's from a checkpoint. */
@@ -125,22 +145,22 @@ export async function startProcess(context: TaskContext, task: Task, process: Ex
   try {
     const streams = await openStreams(context, id, process.names, record);
     process.streams = streams;
-    const { consoleFd } = streams;
-    const started = await inWords("OCI runtime exec failed: exec failed: ", () =>
-      startExec(
-        {
-          root: record.root,
-          id,
-          process: { json: process.spec },
-          stdio: streams.stdio,
-          preserveFds: 0,
-          cgroups: [],
-          ignorePaused: false,
-          log: context.log,
-        },
-        consoleFd === undefined ? {} : { fd: consoleFd },
-      ),
-    );
+    const { stdio, consoleFd } = streams;
+    const started = await inWords("OCI runtime exec failed: exec failed: ", async () => {
+      const options = {
+        root: record.root,
+        id,
+        process: { json: process.spec },
+        stdio,
+        preserveFds: 0,
+        cgroups: [],
+        ignorePaused: false,
+        log: context.log,
+      };
+      if (process.spec.length <= LONGEST_HERE && !isLong(task.bundle))
+        return startExec(options, consoleFd === undefined ? {} : { fd: consoleFd });
+      return (await import("./apart.ts")).execApart(context, options, consoleFd);
+    });
     process.hold();
     process.adopt(context.loop, started.pid, started.pidfd);
     await streams.handOver();

@@ -34,6 +34,7 @@ async function run(name: string, given: Arguments): Promise<void> {
     writeAll(1, await runtimeInfo());
     return;
   }
+  if (given.apart) return (await import("./apart-worker.ts")).work(Number(given.apart));
   switch (given.action) {
     case "start":
       return (await import("./start.ts")).start(name, given);

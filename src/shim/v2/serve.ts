@@ -15,7 +15,7 @@ import { ShimLog } from "./log.ts";
 import { hasRecord } from "./record.ts";
 import { answerCall } from "./service.ts";
 import { watchSignals } from "./signals.ts";
-import { LISTEN_FD } from "./spawn.ts";
+import { LISTEN_FD, PROCESS_NAME } from "./spawn.ts";
 import { checkNames, workingDirectory } from "./start.ts";
 import { Tasks } from "./tasks.ts";
 
@@ -23,8 +23,6 @@ import { Tasks } from "./tasks.ts";
 const FLUSH_MILLISECONDS = 5000;
 /** How long a shim without anything to do stays awake; $BUNC_SHIM_IDLE overrides it, 0 keeps it awake for ever. */
 const IDLE_MILLISECONDS = 2000;
-/** What process lists show, awake and asleep. */
-export const PROCESS_NAME = "containerd-shim";
 
 /**
  * Serves until the last task is gone and containerd says Shutdown, or on SIGTERM.
@@ -73,9 +71,10 @@ class Shim {
     waitBy((fds, milliseconds) => loop.ready(fds, milliseconds));
     const target = { ttrpcAddress: process.env.TTRPC_ADDRESS ?? "", publishBinary, address, namespace };
     this.publisher = new Publisher(loop, target, (message) => log.warn(message));
-    this.tasks = new Tasks({ loop, namespace, publisher: this.publisher, log });
-    this.listener = state ? state.listener : (listener ?? inherited() ?? listen(socket));
     this.executable = state ? state.executable : ownExecutable();
+    const { publisher, executable } = this;
+    this.tasks = new Tasks({ loop, namespace, publisher, log, name, executable });
+    this.listener = state ? state.listener : (listener ?? inherited() ?? listen(socket));
     const context = { tasks: this.tasks, shutdown: () => void this.end() };
     this.server = new Server(
       loop,

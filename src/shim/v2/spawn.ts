@@ -1,13 +1,22 @@
-/** Starting the serving process: this executable again, under the shim's name, by a launch program of its own. */
+/**
+ * Starting this executable once more, under the shim's name, by a launch program of its own: as the serving process, or for
+ * work that the serving one must not do itself (apart.ts).
+ */
 import { Init } from "../../container/init-channel.ts";
-import { Part, Struct } from "../../launch/program.ts";
+import { type DataArg, Part, Struct } from "../../launch/program.ts";
 import { abi } from "../../linux/abi.gen.ts";
 import { pathError, readText, writeExisting } from "../../linux/file.ts";
 import { sys, text } from "../../linux/lib.ts";
 import { closeFd } from "../../linux/process.ts";
 
+/** Where a new process finds the first descriptor that is passed on to it. */
+export const FIRST_FD = 4;
+
 /** The descriptor that the server finds its listening socket at. */
-export const LISTEN_FD = 4;
+export const LISTEN_FD = FIRST_FD;
+
+/** What process lists show of a shim, awake, asleep and apart. */
+export const PROCESS_NAME = "containerd-shim";
 
 const CLOSE_RANGE_CLOEXEC = 4;
 
@@ -22,43 +31,60 @@ const NOT_PASSED = ["BUN_", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN
  * @returns its pid
  * @throws BuncError when it cannot be executed
  */
-export function spawnServer(
+export async function spawnServer(
   name: string,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
   listener: number,
-): number {
-  const environment = Object.keys(env).map((key) => `${key}=${env[key]}`);
+): Promise<number> {
+  const path = name.includes("/") ? name : ownExecutable();
+  const { pid, pidfd } = await execute([name, ...args], env, [listener], (part, argv, envp) => {
+    part.op(abi.SYS_setpgid, [0, 0], { about: "cannot make a process group for the shim" });
+    part.op(abi.SYS_execve, [path, argv, envp], { about: `cannot execute the shim ${path}` });
+  });
+  closeFd(pidfd);
+  return pid;
+}
+
+/**
+ * Starts a process; it has been executed when this resolves. Its standard streams are the null device.
+ * @param fds what it is to have from FIRST_FD on; they stay the caller's
+ * @param finish appends the last operations, of which the last one executes it
+ * @throws BuncError when it cannot be executed
+ */
+export async function execute(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  fds: readonly number[],
+  finish: (part: Part, argv: DataArg, envp: DataArg) => void,
+): Promise<Init> {
+  const environment: string[] = [];
+  for (const key in env) if (env[key] !== undefined) environment.push(`${key}=${env[key]}`);
   const nothing = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
   if (nothing < 0) throw pathError("open", "/dev/null", nothing);
-  const init = Init.spawn({
-    flags: 0,
-    firstFd: LISTEN_FD - 1,
-    fds: [listener],
-    preserve: 0,
-    stdio: [nothing, nothing, nothing],
-  });
-  closeFd(nothing);
+  const stdio = [nothing, nothing, nothing] as const;
+  let init: Init;
+  try {
+    init = Init.spawn({ flags: 0, firstFd: FIRST_FD - 1, fds, preserve: 0, stdio });
+  } finally {
+    closeFd(nothing);
+  }
   try {
     const part = new Part().at("start");
     part.op(abi.BUNC_OP_RESET_SIGNALS, [0]);
-    part.op(abi.SYS_setpgid, [0, 0], { about: "cannot make a process group for the shim" });
-    // All but the listening socket ends with the execve: also the socket to this process, which waits for that.
+    // All but these ends with the execve: also the socket to this process, which waits for that.
     part.op(abi.SYS_close_range, [3, -1, CLOSE_RANGE_CLOEXEC]);
-    part.op(abi.SYS_fcntl, [LISTEN_FD, abi.F_SETFD, 0]);
-    const program = name.includes("/") ? name : ownExecutable();
-    part.op(abi.SYS_execve, [program, array([name, ...args], "argv"), array(environment, "envp")], {
-      about: `cannot execute the shim ${program}`,
-    });
+    for (let i = 0; i < fds.length; i++) part.op(abi.SYS_fcntl, [FIRST_FD + i, abi.F_SETFD, 0]);
+    finish(part, array(args, "argv"), array(environment, "envp"));
     init.send(part);
+    await init.told();
     init.next();
   } catch (error) {
     init.kill();
     throw error;
   }
   init.close();
-  closeFd(init.pidfd);
-  return init.pid;
+  return init;
 }
 
 /** The environment of the shim. */

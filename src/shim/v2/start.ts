@@ -39,7 +39,7 @@ export async function start(name: string, given: Arguments): Promise<void> {
         await (await import("./serve.ts")).serve(name, serving, listener);
         return;
       }
-      const pid = forked ?? spawnServer(name, serverArguments(serving), env, listener);
+      const pid = forked ?? (await spawnServer(name, serverArguments(serving), env, listener));
       raiseOomScore(pid);
       if (bootstrap.options?.value) await enterShimCgroup(bootstrap.options, pid);
     } catch (error) {

@@ -11,6 +11,9 @@ export interface TaskContext {
   readonly namespace: string;
   readonly publisher: Publisher;
   readonly log: Log;
+  /** What the shim was called as, and an O_PATH descriptor of its executable. */
+  readonly name: string;
+  readonly executable: number;
 }
 
 /** Puts containerd's words before those of the runtime. */

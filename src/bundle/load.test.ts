@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { BuncError, renderError } from "../errors.ts";
+import { type BuncError, renderError } from "../errors.ts";
 import { defaultSpec, formatSpec } from "../oci/spec-default.ts";
+import { failure as refused } from "../testing.ts";
 import { type Answer, absolute, type BundleIo, LONGEST_CONFIG, loadBundle } from "./load.ts";
 
 /** A host of a few files (text), directories (null), and paths that fail (an errno). */
@@ -23,15 +24,7 @@ function host(paths: Record<string, string | null | { errno: string }>): BundleI
   };
 }
 
-function failure(dir: string, io: BundleIo): BuncError {
-  try {
-    loadBundle(dir, io);
-  } catch (error) {
-    expect(error).toBeInstanceOf(BuncError);
-    return error as BuncError;
-  }
-  throw new Error("nothing was thrown");
-}
+const failure = (dir: string, io: BundleIo): BuncError => refused(() => loadBundle(dir, io));
 
 const good = formatSpec(defaultSpec());
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import type { BuncError } from "../errors.ts";
 import type { LinuxResources } from "../oci/config.ts";
+import { failure as refused } from "../testing.ts";
 import { groupOf, type Host, HYBRID, SEPARATE, V2, v1Line, writes } from "./testing.ts";
 
 /** What is written before there is a process, and what before the first hook; devices are tested elsewhere. */
@@ -10,14 +12,7 @@ function limits(host: Host, resources: LinuxResources) {
   return { early, late };
 }
 
-function failure(host: Host, resources: LinuxResources) {
-  try {
-    limits(host, resources);
-  } catch (error) {
-    return error as Error & { fields: Record<string, string> };
-  }
-  throw new Error("no failure");
-}
+const failure = (host: Host, resources: LinuxResources): BuncError => refused(() => limits(host, resources));
 
 const BIG = 2n ** 62n;
 

@@ -3,8 +3,9 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BuncError, renderError } from "../errors.ts";
+import { renderError } from "../errors.ts";
 import { Part } from "../launch/program.ts";
+import { failure } from "../testing.ts";
 import type { Rdt } from "./resctrl.ts";
 import { assumeRdt, enterGroups, planRdt, RdtGroup, updateRdt } from "./resctrl.ts";
 import { lines } from "./testing.ts";
@@ -28,16 +29,6 @@ function makeGroup(name: string, schemata = "    MB:0=100\n    L3:0=fffff\n"): s
 
 const plan = (rdt: Rdt) => planRdt(rdt, "c1", root);
 const below = (text: string) => text.replaceAll(root, "R");
-
-function failure(call: () => void): BuncError {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no failure");
-}
 
 describe("the group", () => {
   const cases: [name: string, rdt: Rdt, path: string, own: string[]][] = [

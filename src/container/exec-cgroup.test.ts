@@ -3,20 +3,13 @@ import { describe, expect, test } from "bun:test";
 import { BuncError } from "../errors.ts";
 import { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
+import { failure as refused } from "../testing.ts";
 import { bornIn, enterV1, execCgroups, parseSubCgroups } from "./exec-cgroup.ts";
 
 const V1 = { "": "/u/c", devices: "/d/c", cpu: "/cpu/c", cpuacct: "/cpu/c", freezer: "/f/c" };
 const V2 = { "": "/sys/fs/cgroup/c" };
 
-function failure(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error.message;
-    throw error;
-  }
-  throw new Error("no failure");
-}
+const failure = (run: () => unknown): string => refused(run).message;
 
 const join = (paths: Record<string, string>, ...args: string[]) => execCgroups(paths, parseSubCgroups(args));
 

@@ -1,7 +1,7 @@
 /** The process of `exec`: from a file, and from the container's own with what the command line changes. */
 import { beforeEach, describe, expect, test } from "bun:test";
-import { BuncError } from "../errors.ts";
 import type { Process } from "../oci/config.ts";
+import { failure as refused } from "../testing.ts";
 import {
   changeProcess,
   type ExecChanges,
@@ -29,15 +29,7 @@ function change(changes: Partial<ExecChanges>, own: Process | null = OWN): Proce
   return changeProcess(own ?? undefined, all, { warn: (line) => warnings.push(line) });
 }
 
-function failure(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error.message;
-    throw error;
-  }
-  throw new Error("no failure");
-}
+const failure = (run: () => unknown): string => refused(run).message;
 
 test("a process takes from the container's what it does not say, and nothing else", () => {
   const own: Process = {

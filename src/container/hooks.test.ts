@@ -1,15 +1,15 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BuncError } from "../errors.ts";
 import { hookFailure, hookOfOp } from "../launch/hook-failure.ts";
 import { hookStruct } from "../launch/hooks.ts";
 import { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { HostState } from "../linux/run-part.ts";
 import type { Hook } from "../oci/config.ts";
+import { descriptors, failure, opened } from "../testing.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { fromLibcontainer, hookEnvironment, runHooks } from "./hooks.ts";
 
@@ -17,16 +17,6 @@ const scratch = mkdtempSync(join(tmpdir(), "bunc-hooks-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const STATE = hookStateJson({ id: "x", status: "creating", pid: 12, bundle: "/b" });
-
-function failure(run: () => void): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
 
 /** A hook that is a shell script; its output goes to a file that `said` reads. */
 let scripts = 0;
@@ -178,7 +168,7 @@ describe("runHooks", () => {
       file: path,
       path: `annotations["${stream}"]`,
     });
-    const fds = readdirSync("/proc/self/fd").length;
+    const fds = descriptors();
     const hooks = ["echo a; echo b >&2", "echo c; ls /proc/self/fd >&3"].map((text) => script(text));
     runHooks("prestart", hooks, STATE, { files: [file("stdout")] });
     expect(readFileSync(out, "utf8")).toBe("before\na\nc\n");
@@ -197,7 +187,7 @@ describe("runHooks", () => {
       files: [file("stdout"), file("stderr", out)],
     });
     expect(readFileSync(out, "utf8")).toBe("before\na\nc\nd\nf\ng\n");
-    expect(readdirSync("/proc/self/fd").length).toBe(fds);
+    expect(opened(fds)).toEqual([]);
   });
 
   test("a file that cannot be opened is an error; where each is told, the hooks run all the same", () => {
@@ -210,7 +200,7 @@ describe("runHooks", () => {
       [`/${"x".repeat(300)}`, "file name too long"],
       ["/dev/null/x", "not a directory"],
     ];
-    const fds = readdirSync("/proc/self/fd").length;
+    const fds = descriptors();
     for (const [file, words] of cases) {
       const files = [
         { stream: "stdout" as const, file: join(scratch, "fine"), path: "a" },
@@ -226,7 +216,7 @@ describe("runHooks", () => {
       runHooks("poststop", [hook], STATE, { files, failed: ({ message }) => said.push(message) });
       expect([said, hook.said()]).toEqual([[error.message], "ran\n"]);
     }
-    expect(readdirSync("/proc/self/fd").length).toBe(fds);
+    expect(opened(fds)).toEqual([]);
   });
 
   test("counts its operations on in a program it is part of", () => {

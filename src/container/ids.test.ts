@@ -1,24 +1,14 @@
 /** Id mappings: what is checked and written. Those of an ordinary user, by newuidmap, are in test/integration. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { BuncError } from "../errors.ts";
 import { CLONE_NEWUSER } from "../linux/abi.gen.ts";
 import type { LinuxIDMapping } from "../oci/config.ts";
+import { failure } from "../testing.ts";
 import { applyIdMaps, checkIdMaps, isCovered, mapText, writeIdMaps } from "./ids.ts";
 import { Init } from "./init-channel.ts";
 
 const isRoot = process.getuid?.() === 0;
 const all: LinuxIDMapping[] = [{ containerID: 0, hostID: 100000, size: 65536 }];
-
-function failure(run: () => unknown): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
 
 describe("mappings are refused", () => {
   const cases: [string, LinuxIDMapping[], string, string][] = [

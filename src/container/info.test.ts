@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BuncError } from "../errors.ts";
+import { failure } from "../testing.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { loadState, Owners, userName } from "./info.ts";
 import { listContainers } from "./list.ts";
@@ -41,16 +41,6 @@ const freshRoot = (): string => {
 };
 
 const me = Bun.spawnSync(["id", "-un"]).stdout.toString().trim();
-
-function failure(run: () => unknown): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
 
 describe("loadState", () => {
   test("tells what state prints, in its order", () => {

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { BuncError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { restoreWaiting, waitInBackground } from "../linux/wait.rig.ts";
-import { failure, Life } from "./lifecycle.rig.ts";
+import { laterFailure as failure } from "../testing.ts";
+import { Life } from "./lifecycle.rig.ts";
 import { createStateDir, openStateDir } from "./store.ts";
 
 const lives: Life[] = [];

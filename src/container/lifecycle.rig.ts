@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BuncError } from "../errors.ts";
+import type { BuncError } from "../errors.ts";
 import type { CgroupOps } from "./cgroups.ts";
 import { type DeleteOptions, deleteContainer } from "./delete.ts";
 import { loadState } from "./info.ts";
@@ -95,14 +95,4 @@ export class Life {
   remove(id: string, force = false, options: DeleteOptions = {}): Promise<void> {
     return deleteContainer(this.root, id, force, { cgroups: this.cgroups, ...options });
   }
-}
-
-/** The error of a call that must fail with one of bunc's. */
-export async function failure(run: Promise<unknown>): Promise<BuncError> {
-  const error = await run.then(
-    () => undefined,
-    (error) => error,
-  );
-  if (error instanceof BuncError) return error;
-  throw error ?? new Error("no error");
 }

@@ -1,22 +1,12 @@
 /** Looking for network devices, and BUNC_OP_NETLINK as the parent's part uses it. What needs root is in test/integration. */
 import { describe, expect, test } from "bun:test";
-import { BuncError } from "../errors.ts";
 import { Part } from "../launch/program.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { encodeRequest, linkHeader, NetlinkSocket } from "../linux/netlink.ts";
 import { runPart } from "../linux/run-part.ts";
 import { defaultSpec } from "../oci/spec-default.ts";
+import { failure } from "../testing.ts";
 import { addressText, findNetDevices } from "./net-devices.ts";
-
-function failure(run: () => unknown): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
 
 describe("findNetDevices", () => {
   test("finds a device's index; addresses of the host alone stay", () => {

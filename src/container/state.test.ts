@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { BuncError } from "../errors.ts";
+import { failure } from "../testing.ts";
 import { isWholeHead, parseState, parseSummary, readLabels, type State } from "./state.ts";
 import { claimText, stateText, withProcess } from "./state-text.ts";
 
@@ -21,16 +21,6 @@ function example(own: object = {}, config: object = {}): State {
     namespace_paths: {},
     config: { rootfs: "/b/rootfs", labels: ["bundle=/b"], cgroups: { devices: [] }, ...config },
   } as never;
-}
-
-function failure(run: () => unknown): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
 }
 
 describe("writing", () => {

@@ -13,10 +13,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BuncError, renderError } from "../errors.ts";
+import { type BuncError, renderError } from "../errors.ts";
 import * as abi from "../linux/abi.gen.ts";
 import { closeFd } from "../linux/process.ts";
 import { restoreWaiting, waitInBackground } from "../linux/wait.rig.ts";
+import { laterFailure } from "../testing.ts";
 import { findHolder, lockHolder } from "./lock-holder.ts";
 import { removeStateDir } from "./remove.ts";
 import type { State } from "./state.ts";
@@ -40,15 +41,7 @@ const freshRoot = (): string => join(scratch, `root${++roots}`);
 
 const isRoot = process.getuid?.() === 0;
 
-async function failure(run: () => unknown): Promise<BuncError> {
-  try {
-    await run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
+const failure = (run: () => unknown): Promise<BuncError> => laterFailure((async () => run())());
 
 function example(id: string): State {
   return {

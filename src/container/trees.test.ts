@@ -7,22 +7,13 @@ import { BuncError } from "../errors.ts";
 import { closeFd } from "../linux/process.ts";
 import type { Mount } from "../oci/config.ts";
 import { defaultSpec } from "../oci/spec-default.ts";
+import { failure } from "../testing.ts";
 import { openTree, parseMounts, supportHint, TreeOpener } from "./trees.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "bunc-trees-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const isRoot = process.getuid?.() === 0;
 const mapping = [{ containerID: 0, hostID: 100000, size: 10 }];
-
-function failure(run: () => unknown): BuncError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("no error");
-}
 
 /** A spec with these mounts only, and the opener of their sources. */
 function opener(

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type FakeCriu, fakeCriu, type Script, type Step } from "../../test/rig/fake-criu.ts";
 import { BuncError, renderError } from "../errors.ts";
 import { restoreWaiting, waitInBackground } from "../linux/wait.rig.ts";
+import { descriptors, laterFailure, opened } from "../testing.ts";
 import { type Response, Type } from "./rpc.gen.ts";
 import { FIRST_FD, parseResponse, Swrk } from "./swrk.ts";
 import { criuVersion, type Notification, perform, requireFeature, requireVersion } from "./talk.ts";
@@ -38,14 +39,7 @@ async function dump(
   }
 }
 
-async function failure(run: Promise<unknown>): Promise<string> {
-  const error = await run.then(
-    () => undefined,
-    (error) => error,
-  );
-  if (error instanceof BuncError) return error.message;
-  throw error ?? new Error("no error");
-}
+const failure = async (run: Promise<unknown>): Promise<string> => (await laterFailure(run)).message;
 
 const steps = (...list: Step[]): FakeCriu => fake({ steps: list });
 
@@ -78,12 +72,12 @@ describe("a criu that works", () => {
 
   test("may send a descriptor, which is closed afterwards", async () => {
     let open = "";
-    const before = readdirSync("/proc/self/fd").length;
+    const before = descriptors();
     await dump(steps({ notify: "orphan-pts-master", fd: "null" }, { answer: {} }), ({ fd }) => {
       open = readdirSync("/proc/self/fd").includes(String(fd)) ? "yes" : "no";
     });
     expect(open).toBe("yes");
-    expect(readdirSync("/proc/self/fd").length).toBe(before);
+    expect(opened(before)).toEqual([]);
   });
 
   test("is waited for by an event loop, where there is one", async () => {

@@ -1,6 +1,6 @@
 /** crun's annotations: what they change of a launch program, and what is no such annotation. */
 import { describe, expect, test } from "bun:test";
-import { BuncError } from "../errors.ts";
+import { failure } from "../testing.ts";
 import {
   annotationNotes,
   hasHooks,
@@ -11,17 +11,6 @@ import {
 } from "./annotations.ts";
 
 const annotated = (name: string, value: string) => ({ annotations: { [`run.oci.${name}`]: value } });
-
-/** What is thrown. */
-function errorOf(body: () => unknown): BuncError {
-  try {
-    body();
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}
 
 test("keep_original_groups is any value but 0", () => {
   expect(keepsGroups({})).toBe(false);
@@ -72,7 +61,7 @@ describe("mount_context_type", () => {
     expect(mountContextType({})).toBe("context");
   });
   test.each(["", "Context", "context,rw", "constructor"])("refuses %p", (type) => {
-    const { message, fields } = errorOf(() => mountContextType(annotated("mount_context_type", type)));
+    const { message, fields } = failure(() => mountContextType(annotated("mount_context_type", type)));
     expect(message).toBe(`invalid mount context type ${JSON.stringify(type)}`);
     expect(fields.path).toBe('annotations["run.oci.mount_context_type"]');
   });
@@ -81,7 +70,7 @@ describe("mount_context_type", () => {
 describe("seccomp_fail_unknown_syscall", () => {
   const unknown = 'linux.seccomp.syscalls: ignored, unknown to libseccomp 2.5.4: "nope"';
   test("refuses names that libseccomp does not know", () => {
-    const { message, fields } = errorOf(() =>
+    const { message, fields } = failure(() =>
       refuseUnknownCalls(annotated("seccomp_fail_unknown_syscall", "1"), unknown),
     );
     expect(message).toBe('linux.seccomp.syscalls: unknown to libseccomp 2.5.4: "nope"');

@@ -19,6 +19,7 @@ import {
 import { join } from "node:path";
 import * as abi from "../linux/abi.gen.ts";
 import { sys, text } from "../linux/lib.ts";
+import { descriptors, opened } from "../testing.ts";
 import { Part } from "./program.ts";
 import { errnoOf, inTemporary, run } from "./testing-run.ts";
 
@@ -178,9 +179,9 @@ describe("COPYUP", () => {
       const [from, to] = [join(dir, "from"), join(dir, "to")];
       mkdirSync(from);
       mkdirSync(to);
-      const before = readdirSync("/proc/self/fd").length;
+      const before = descriptors();
       body(from, to);
-      expect(readdirSync("/proc/self/fd").length).toBe(before);
+      expect(opened(before)).toEqual([]);
     });
   }
 

@@ -1,9 +1,10 @@
 /** HOOK, executed by build/libbunc.so: what a hook gets, and what is said of one that fails. Needs a build, no root. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as abi from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
+import { descriptors, opened } from "../testing.ts";
 import { opFailure } from "./failure.ts";
 import { hookStruct } from "./hooks.ts";
 import { Part } from "./program.ts";
@@ -81,11 +82,11 @@ describe("a hook", () => {
   });
 
   test("of a hundred leaves no descriptor and no process", () => {
-    const before = readdirSync("/proc/self/fd").length;
+    const before = descriptors();
     for (let i = 0; i < 100; i++) expect(hook({ path: "/bin/true" }).errno).toBe("");
     expect(hook({ path: "/no/such/hook" }).errno).toBe("ENOENT");
     expect(shell("sleep 10", { timeout: 0.05 }).errno).toBe("ETIMEDOUT");
-    expect(readdirSync("/proc/self/fd").length).toBe(before);
+    expect(opened(before)).toEqual([]);
     // No child of this process waits to be reaped; the call only looks, as others of its children are Bun's.
     const info = new Uint8Array(abi.sizeof_.siginfo);
     sys(abi.SYS_waitid, 0, 0, info, abi.WEXITED | abi.WNOHANG | abi.WNOWAIT, 0);

@@ -1,17 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { BuncError } from "../errors.ts";
+import { failure } from "../testing.ts";
 import { parseJson, parseJsonRounded } from "./json.ts";
 import { findDuplicateKeys, findJsonError } from "./json-scan.ts";
 
 function messageOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    expect(error).toBeInstanceOf(BuncError);
-    expect((error as Error).message).not.toContain("\n");
-    return (error as Error).message;
-  }
-  throw new Error("nothing was thrown");
+  const { message } = failure(run);
+  expect(message).not.toContain("\n");
+  return message;
 }
 
 describe("exact integers", () => {

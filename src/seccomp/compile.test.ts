@@ -1,6 +1,7 @@
 /** Whole profiles: the decisions of the compiled program, run by the test's BPF machine. */
 import { expect, test } from "bun:test";
-import { BuncError, renderError } from "../errors.ts";
+import { type BuncError, renderError } from "../errors.ts";
+import { failure as refused } from "../testing.ts";
 import { compileSeccomp } from "./compile.ts";
 import {
   ALLOW,
@@ -21,15 +22,7 @@ import {
 const compile = (profile: unknown) => compileSeccomp(profileOf(profile), testLibrary())!;
 const x86_64 = (nr: number, ...args: bigint[]) => ({ arch: AUDIT_X86_64, nr, args });
 
-function failure(profile: unknown): BuncError {
-  try {
-    compile(profile);
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("was accepted");
-}
+const failure = (profile: unknown): BuncError => refused(() => compile(profile));
 
 test("a profile that asks for nothing compiles to nothing", () => {
   expect(compileSeccomp(profileOf({ architectures: ["SCMP_ARCH_X86"] }), testLibrary())).toBeUndefined();

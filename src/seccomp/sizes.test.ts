@@ -1,6 +1,7 @@
 /** Profiles as large as engines and attackers make them. */
-import { expect, test } from "bun:test";
-import { BuncError } from "../errors.ts";
+import { beforeAll, expect, test } from "bun:test";
+import type { BuncError } from "../errors.ts";
+import { failure as refused } from "../testing.ts";
 import { BpfProgram } from "./bpf-vm.ts";
 import { compileSeccomp } from "./compile.ts";
 import {
@@ -21,15 +22,8 @@ import {
 
 const x86_64 = (nr: number, ...args: bigint[]) => ({ arch: AUDIT_X86_64, nr, args });
 
-function failure(profile: unknown): BuncError {
-  try {
-    compileSeccomp(profileOf(profile), testLibrary());
-  } catch (error) {
-    if (error instanceof BuncError) return error;
-    throw error;
-  }
-  throw new Error("was accepted");
-}
+const failure = (profile: unknown): BuncError =>
+  refused(() => compileSeccomp(profileOf(profile), testLibrary()));
 
 describeX86("sizes", () => {
   const values = (count: number, factor: number) =>
@@ -78,10 +72,15 @@ describeX86("sizes", () => {
 
 for (const [name, make] of engineProfiles())
   describeX86(`an engine's default profile: ${name}`, () => {
-    const profile = make();
-    const { filter, flags, listener } = compileSeccomp(profile, testLibrary())!;
-    const run = new BpfProgram(filter);
-    const model = new Model(profile);
+    let compiled: NonNullable<ReturnType<typeof compileSeccomp>>;
+    let run: BpfProgram;
+    let model: Model;
+    beforeAll(() => {
+      const profile = make();
+      compiled = compileSeccomp(profile, testLibrary())!;
+      run = new BpfProgram(compiled.filter);
+      model = new Model(profile);
+    });
     const arguments_ = [
       0n,
       1n,
@@ -101,7 +100,7 @@ for (const [name, make] of engineProfiles())
 
     test("fits, and needs no listener", () => {
       expect(run.length).toBeLessThan(2000);
-      expect({ flags, listener }).toEqual({ flags: 4, listener: false });
+      expect({ flags: compiled.flags, listener: compiled.listener }).toEqual({ flags: 4, listener: false });
     });
 
     test("decides every number of every ABI as the profile says", () => {

@@ -5,6 +5,7 @@
 import { describe } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { mobyProfileText } from "../../test/rig/moby-profile.ts";
 import type { LinuxSeccomp, LinuxSyscall } from "../oci/config.ts";
 import { BpfProgram, type SyscallData } from "./bpf-vm.ts";
 import { compileSeccomp } from "./compile.ts";
@@ -162,22 +163,20 @@ function engineFileProfile(text: string): LinuxSeccomp {
   });
 }
 
+/** The file of containers-common, where podman is installed. */
+const PODMAN = "/usr/share/containers/seccomp.json";
+
 /**
- * Default profiles of engines for tests to run through: the one above, and what is installed or was fetched on this
- * machine (containers-common's file, and moby's as test/rig/docker.ts keeps it).
+ * Default profiles of engines for tests to run through: the one above, moby's as test/rig/moby-profile.ts fetches it, and
+ * podman's where it is installed. Making moby's throws when it cannot be had.
  */
 export function engineProfiles(): [name: string, make: () => LinuxSeccomp][] {
-  const files = [
-    "/usr/share/containers/seccomp.json",
-    process.env.BUNC_TEST_MOBY_PROFILE ?? join(ROOT, ".cache/moby-seccomp.json"),
-  ];
-  const found = files.filter((path) => existsSync(path));
   return [
     ["written for these tests", engineProfile],
-    ...found.map((path): [string, () => LinuxSeccomp] => [
-      path,
-      () => engineFileProfile(readFileSync(path, "utf8")),
-    ]),
+    ["moby's", () => engineFileProfile(mobyProfileText())],
+    ...(existsSync(PODMAN)
+      ? [[PODMAN, () => engineFileProfile(readFileSync(PODMAN, "utf8"))] as [string, () => LinuxSeccomp]]
+      : []),
   ];
 }
 

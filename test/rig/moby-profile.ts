@@ -4,7 +4,7 @@
 // `apt-get download` when a test first needs it, unpacked into .cache/, never installed (its thirty dependencies are Go
 // sources) and never committed. A list of our own would only test what we already thought of; podman's list (package
 // golang-github-containers-common) is another one.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { repository } from "./repository.ts";
 
@@ -43,12 +43,16 @@ export function profileMissing(): string | undefined {
   }
 }
 
-/** moby's profile; fetches it once. Throws when there is no apt or no network. */
 function mobyProfile(): Profile {
+  return JSON.parse(mobyProfileText()) as Profile;
+}
+
+/** moby's file; fetches it once, which needs no root. Throws when there is no apt or no network. */
+export function mobyProfileText(): string {
   const given = process.env.BUNC_TEST_MOBY_PROFILE;
-  if (given !== undefined) return JSON.parse(readFileSync(given, "utf8")) as Profile;
+  if (given !== undefined) return readFileSync(given, "utf8");
   if (!existsSync(cached)) fetchProfile();
-  return JSON.parse(readFileSync(cached, "utf8")) as Profile;
+  return readFileSync(cached, "utf8");
 }
 
 function fetchProfile(): void {
@@ -60,8 +64,13 @@ function fetchProfile(): void {
       stderr: "pipe",
     });
     const file = readdirSync(dir).find((name) => name.endsWith(".deb"));
-    if (file === undefined)
-      throw new Error(`apt-get download ${debianPackage}: ${download.stderr.toString().trim()}`);
+    if (file === undefined) {
+      const reason = download.stderr.toString().trim() || `exit code ${download.exitCode}`;
+      throw new Error(
+        `moby's seccomp profile is not to be had: apt-get download ${debianPackage}: ${reason} ` +
+          "(run apt-get update, or put the file's path into BUNC_TEST_MOBY_PROFILE)",
+      );
+    }
     const script = `dpkg-deb --fsys-tarfile "$1" | tar -xO "$2"`;
     const unpack = Bun.spawnSync(["sh", "-c", script, "sh", join(dir, file), pathInPackage], {
       stderr: "pipe",
@@ -69,7 +78,9 @@ function fetchProfile(): void {
     const text = unpack.stdout.toString();
     if (!text.startsWith("{"))
       throw new Error(`no ${pathInPackage} in ${file}: ${unpack.stderr.toString().trim()}`);
-    writeFileSync(cached, text);
+    // Whole or not at all: other tests may look for it meanwhile.
+    writeFileSync(join(dir, "whole"), text);
+    renameSync(join(dir, "whole"), cached);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

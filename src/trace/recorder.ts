@@ -32,8 +32,9 @@ const SHOWN_BYTES = 200;
 
 /** One trace. */
 export class Recorder implements Tracer {
-  private readonly began = clock();
-  private readonly zero = Bun.nanoseconds();
+  /** When the trace began, by CLOCK_MONOTONIC and by Bun's clock. */
+  private readonly began: bigint;
+  private readonly zero: number;
   private readonly steps: Step[] = [];
   private readonly calls: Call[] = [];
   private readonly parts: { ops: readonly Op[]; first: number; bytes: Uint8Array; failed?: number }[] = [];
@@ -41,6 +42,12 @@ export class Recorder implements Tracer {
   private readonly notes: string[] = [];
   private directory: string | undefined;
   private facts: ProgramFacts | undefined;
+
+  constructor() {
+    const { monotonic, own } = sameTime(clock, Bun.nanoseconds);
+    this.began = monotonic;
+    this.zero = own;
+  }
 
   /** Nanoseconds since the trace began. */
   now(): number {
@@ -354,6 +361,25 @@ function newMemory(directory: string | undefined): number {
   if (result === 0) return fd;
   closeFd(fd);
   throw pathError("fallocate", directory ? path : "bunc-trace", result);
+}
+
+const MOST_READINGS = 10;
+const CLOSE_ENOUGH = 2000;
+
+/**
+ * One moment by two clocks of nanoseconds. This process may be interrupted between reading the one and the other, so of some
+ * readings the closest counts. What is `own` is a little early at most: what follows from what another process has done then
+ * never seems to come before it.
+ */
+export function sameTime(clock: () => bigint, ownClock: () => number): { monotonic: bigint; own: number } {
+  let best = { monotonic: 0n, own: 0, width: Number.POSITIVE_INFINITY };
+  for (let i = 0; i < MOST_READINGS && best.width > CLOSE_ENOUGH; i++) {
+    const own = ownClock();
+    const monotonic = clock();
+    const width = ownClock() - own;
+    if (width < best.width) best = { monotonic, own, width };
+  }
+  return best;
 }
 
 /** CLOCK_MONOTONIC in nanoseconds. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { Op } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { chromeTrace } from "./chrome.ts";
-import { correctClock } from "./recorder.ts";
+import { correctClock, sameTime } from "./recorder.ts";
 import { traceSvg } from "./svg.ts";
 import { leaves, traceTable } from "./table.ts";
 import { type InitRun, type Recorded, TAKE_BACK, type Time, timeline } from "./timeline.ts";
@@ -308,5 +308,34 @@ describe("the picture", () => {
     checked(
       traceSvg(timeline(recorded({}, { steps: [], calls: [], parts: [], inits: [], loaded: 0, end: 0 }))),
     );
+  });
+});
+
+describe("two clocks", () => {
+  /** Readings that take so long each, in turns of the two; the clocks are a million apart. */
+  const clocks = (...costs: number[]) => {
+    let now = 0;
+    let at = 0;
+    const read = () => {
+      now += costs[at++ % costs.length]!;
+      return now;
+    };
+    return [() => BigInt(read() + 1_000_000), read] as const;
+  };
+  /** How much later the one moment is by the clock of others: what seems to come before its cause. */
+  const ahead = (monotonic: bigint, own: number) => Number(monotonic) - 1_000_000 - own;
+
+  test("are read together, also by a process that is interrupted in between", () => {
+    for (const costs of [[10], [10, 10, 5_000_000, 10, 10, 10, 10], [3_000_000, 9_000_000, 20, 20, 20, 20]]) {
+      const { monotonic, own } = sameTime(...clocks(...costs));
+      expect(ahead(monotonic, own)).toBeGreaterThan(0);
+      expect(ahead(monotonic, own)).toBeLessThan(1000);
+    }
+  });
+
+  test("that cannot be read at once: the closest reading, and never what has happened before why", () => {
+    const { monotonic, own } = sameTime(...clocks(8000, 9000, 7000, 9000, 9000));
+    expect(ahead(monotonic, own)).toBeGreaterThan(0);
+    expect(ahead(monotonic, own)).toBeLessThan(10_000);
   });
 });

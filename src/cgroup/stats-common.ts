@@ -1,6 +1,6 @@
 /** Statistics that v1 and v2 have in common. */
 import { abi } from "../linux/abi.gen.ts";
-import { sys } from "../linux/lib.ts";
+import { sys, text } from "../linux/lib.ts";
 import { forEachLine, parseCount, readStat } from "./stats-read.ts";
 import type { RdmaEntry } from "./stats-types.ts";
 import { subgroups } from "./tree.ts";
@@ -11,7 +11,8 @@ export function hugePageSizes(): string[] {
   const fd = sys(abi.SYS_openat, abi.AT_FDCWD, "/sys/kernel/mm/hugepages", flags, 0);
   if (fd < 0) return [];
   const sizes: string[] = [];
-  for (const name of subgroups(fd)) {
+  for (const bytes of subgroups(fd)) {
+    const name = text(bytes.subarray(0, -1));
     if (!name.startsWith("hugepages-") || !name.endsWith("kB")) continue;
     const size = pageSizeName(Number(name.slice("hugepages-".length, -2)));
     if (size) sizes.push(size);

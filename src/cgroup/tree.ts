@@ -17,12 +17,12 @@ const OPEN_DIR = abi.O_RDONLY | abi.O_DIRECTORY | abi.O_NOFOLLOW | abi.O_CLOEXEC
 function walk(
   path: string,
   visit: (fd: number) => void,
-  leave?: (above: number, name: string) => void,
+  leave?: (above: number, name: Uint8Array) => void,
 ): number {
   let fd = sys(abi.SYS_openat, abi.AT_FDCWD, path, OPEN_DIR, 0);
   if (fd < 0) return fd;
   visit(fd);
-  const names: string[] = [];
+  const names: Uint8Array[] = [];
   const pending = [subgroups(fd)];
   for (;;) {
     const name = pending[pending.length - 1]!.pop();
@@ -49,9 +49,12 @@ function walk(
   return 0;
 }
 
-/** Names of the cgroups in an open directory, or of what directories it has (getdents64(2)). */
-export function subgroups(fd: number): string[] {
-  const names: string[] = [];
+/**
+ * Names of the cgroups in an open directory, or of what directories it has (getdents64(2)), each ended by NUL. They are
+ * bytes: as text a name that is not UTF-8 would be another one, and what is in that cgroup would be out of reach.
+ */
+export function subgroups(fd: number): Uint8Array[] {
+  const names: Uint8Array[] = [];
   const buffer = new Uint8Array(16384);
   const view = new DataView(buffer.buffer);
   for (;;) {
@@ -59,11 +62,18 @@ export function subgroups(fd: number): string[] {
     if (n <= 0) return names;
     for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
       if (buffer[at + 18] !== abi.DT_DIR) continue;
-      const name = text(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
-      if (name !== "." && name !== "..") names.push(name);
+      const name = buffer.slice(at + 19, buffer.indexOf(0, at + 19) + 1);
+      if (!isDots(name)) names.push(name);
     }
   }
 }
+
+/** "." and "..". */
+function isDots(name: Uint8Array): boolean {
+  return name[0] === DOT && (name.length === 2 || (name.length === 3 && name[1] === DOT));
+}
+
+const DOT = 0x2e;
 
 /**
  * Pids of all processes in a cgroup and below; those outside of this process's pid namespace are left out. -errno when

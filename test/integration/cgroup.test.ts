@@ -270,6 +270,22 @@ describe.skipIf(!root)("on any host", () => {
     expect(there(group.paths)).toEqual([]);
   });
 
+  test("names that are not UTF-8, or begin with what text leaves out", async () => {
+    const group = make();
+    const main = group.paths.devices ?? group.paths[""]!;
+    const child = await inside(["/dev/null"], "exec sleep 60");
+    for (const name of [[0xff, 0xfe, 0x78], [0xef, 0xbb, 0xbf, 0x78], [0x2e, 0x2e, 0x2e], [0xc3]]) {
+      const path = Buffer.concat([Buffer.from(`${main}/`), Buffer.from(name)]);
+      mkdirSync(path);
+      mkdirSync(Buffer.concat([path, Buffer.from("/below")]));
+      writeFileSync(Buffer.concat([path, Buffer.from("/below/cgroup.procs")]), String(child.pid));
+    }
+    expect(processes(group.paths)).toEqual([child.pid]);
+    await destroy(group.paths);
+    expect(await child.child.exited).toBe(137);
+    expect(there(group.paths)).toEqual([]);
+  });
+
   test("cgroups deeper than any path is long", async () => {
     const group = make();
     const main = group.paths.devices ?? group.paths[""]!;

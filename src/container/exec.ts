@@ -126,7 +126,7 @@ class Exec {
   constructor(
     private readonly options: ExecOptions,
     private readonly summary: Summary,
-    /** A pidfd of the container's init. */
+    /** A pidfd of the container's init; -1 where nothing is to be started. */
     private readonly container: number,
     private readonly console: Console,
   ) {}
@@ -172,7 +172,8 @@ class Exec {
         code: "usage",
       });
     }
-    const joined = namespacesOf(summary.pid);
+    const joined = namespacesOf(summary.pid, this.container);
+    if (!joined) throw stopped();
     const cgroups = execCgroups(summary.cgroupPaths, parseSubCgroups(options.cgroups));
     const settings = await this.settings(spec, process, joined, cgroups, loadFilter);
     const host = hostFacts({ ...spec, process }, false, undefined);

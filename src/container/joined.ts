@@ -6,14 +6,21 @@ import { pathError } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import type { LinuxNamespaceType } from "../oci/config.ts";
 
-/** The namespaces of a process that are not those of this one. */
-export function namespacesOf(pid: number): LinuxNamespaceType[] {
+/**
+ * The namespaces of a process that are not those of this one; undefined where it has ended. Its number may be another's
+ * by then, a process of the host maybe, from whom there is nothing to join: what was to run in a container would run on
+ * the host.
+ * @param pidfd of the process; -1 where nothing is going to be joined
+ */
+export function namespacesOf(pid: number, pidfd: number): LinuxNamespaceType[] | undefined {
   const joined: LinuxNamespaceType[] = [];
   for (const type of NAMESPACES) {
     const name = FILES[type];
     if (link(`/proc/${pid}/ns/${name}`) !== link(`/proc/self/ns/${name}`)) joined.push(type);
   }
-  return joined;
+  // Asked last: who has this pid now had it all the time.
+  const ended = sys(abi.SYS_pidfd_send_signal, pidfd, 0, 0, 0) === -abi.ESRCH;
+  return ended ? undefined : joined;
 }
 
 const FILES: Readonly<Record<LinuxNamespaceType, string>> = {

@@ -61,7 +61,8 @@ export async function changeMounts(
   if (container < 0) throw notRunning();
   const euid = sys(abi.SYS_geteuid);
   try {
-    const join = namespacesOf(summary.pid);
+    const join = namespacesOf(summary.pid, container);
+    if (!join) throw notRunning();
     if (!join.includes("mount")) throw noNamespace();
     const host = hostFacts(spec, false, readLayout());
     const program = new LiveMountProgram(

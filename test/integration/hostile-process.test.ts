@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import {
   closeSync,
+  existsSync,
   lchownSync,
   openSync,
   readdirSync,
@@ -18,10 +19,12 @@ import type { Container } from "../rig/container.ts";
 import { entries } from "../rig/leaks.ts";
 import { useRig } from "../rig/rig.ts";
 import { output } from "../rig/rootfs.ts";
-import { buncTest, host, isBunc } from "../rig/runtime.ts";
+import { buncTest, buncTestUnless, host, isBunc } from "../rig/runtime.ts";
 import { makeVictim, survive } from "./hostile-ground.ts";
 
 const rig = useRig();
+/** What the kernel counts pids on from; who may write to it chooses the next. */
+const LAST_PID = "/proc/sys/kernel/ns_last_pid";
 const everything = capabilityNames.filter((_, number) => host.capable(number));
 
 /** Descriptors of this process on things of the host, for a caller that is careless with them. */
@@ -269,6 +272,65 @@ describe("init, for a container whose namespaces it joins", () => {
     expect(seen.filter((line) => !/^(saw|looking)/.test(line))).toEqual([]);
   });
 });
+
+describe("exec into a container that ends meanwhile", () => {
+  buncTestUnless(
+    Bun.which("strace") && existsSync(LAST_PID) ? undefined : "no strace, or no way to choose a pid",
+    "runs nothing on the host, should a process of the host have got init's pid",
+    async () => {
+      const container = rig.container((config) => {
+        config.process.args = ["sleep", "60"];
+      });
+      await container.detach();
+      const { pid } = await container.state();
+      const reading = [`/proc/${pid}/ns/user`, "-e", "inject=readlinkat:delay_enter=3000000"];
+      const log = container.path("strace");
+      const exec = rig.spawn(["exec", container.id, "readlink", "/proc/self/ns/mnt"], {
+        wrap: ["strace", "-f", "-o", log, "-P", ...reading],
+      });
+      await until(() => childrenOf(exec.pid).some(hasPidfd));
+      (await container.call("kill", "KILL")).ok();
+      await until(() => !existsSync(`/proc/${pid}`));
+      await until(() => {
+        writeFileSync(LAST_PID, String(pid - 1));
+        const other = Bun.spawn(["sleep", "60"], { env: rig.env });
+        if (other.pid !== pid) other.kill("SIGKILL");
+        else {
+          rig.defer(async () => {
+            other.kill("SIGKILL");
+            await other.exited;
+          });
+        }
+        return other.pid === pid;
+      });
+      const result = await exec.done;
+      expect(readFileSync(log, "utf8")).toContain("(DELAYED)");
+      expect(result.stdout).toBe("");
+      expect(result.ok(255).stderr).toContain("cannot exec in a stopped container");
+    },
+  );
+});
+
+async function until(done: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 20_000; !done(); await Bun.sleep(5))
+    if (Date.now() > deadline) throw new Error(`not in time: ${done}`);
+}
+
+function childrenOf(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
+}
+
+function hasPidfd(pid: string): boolean {
+  return entries(`/proc/${pid}/fd`).some((fd) => linkOf(`/proc/${pid}/fd/${fd}`).includes("pidfd"));
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
 
 /** Gives a container a user namespace, and the directories of its rootfs to the root of that. */
 function mapped(container: Container): void {

@@ -340,16 +340,37 @@ describe("namespaces", () => {
       (op) => op.call === abi.SYS_setns && op.args[1] === abi.CLONE_NEWTIME,
     );
     expect(enters).toBeGreaterThan(compiled.ops.findLastIndex((op) => op.call === abi.BUNC_OP_WRITE_AT));
-    // Root of a user namespace may not write to the file when init is hidden or has changed its id.
+    // Root of a user namespace may not write to the file when init has changed its id; nor, where the caller is an
+    // ordinary user and the file then root's, when init is hidden.
     spec.linux!.namespaces!.push({ type: "user" });
     spec.linux!.uidMappings = spec.linux!.gidMappings = [{ containerID: 0, hostID: 100000, size: 1 }];
-    const { ops } = compile(spec);
+    const { ops } = compile(spec, { rootless: true });
     const last = ops.findLastIndex((op) => op.args[1] === "/proc/self/timens_offsets");
     expect(last).toBeGreaterThan(ops.findIndex((op) => op.call === abi.SYS_unshare));
     expect(last).toBeLessThan(ops.findIndex((op) => op.call === abi.SYS_setresgid));
     expect(last).toBeLessThan(
       ops.findIndex((op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE),
     );
+  });
+
+  test("init hides before it is in a user namespace, unless an ordinary user's ids have to be mapped first", () => {
+    const first = (list: readonly Op[], call: number, arg: number) =>
+      list.findIndex((op) => op.call === call && op.args[0] === arg);
+    const hidden = (list: readonly Op[]) => first(list, abi.SYS_prctl, abi.PR_SET_DUMPABLE);
+    const spec = plainSpec();
+    spec.linux!.namespaces!.push({ type: "user" });
+    spec.linux!.uidMappings = spec.linux!.gidMappings = [{ containerID: 0, hostID: 100000, size: 1 }];
+    const roots = compile(spec).ops;
+    expect(hidden(roots)).toBeGreaterThanOrEqual(0);
+    expect(hidden(roots)).toBeLessThan(first(roots, abi.SYS_unshare, abi.CLONE_NEWUSER));
+    const again = roots.findLastIndex((op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE);
+    expect(again).toBeGreaterThan(first(roots, abi.SYS_setresuid, 0));
+    const { ops } = compile(spec, { rootless: true });
+    expect(hidden(ops)).toBeGreaterThan(first(ops, abi.SYS_setresuid, 0));
+    const plain = compile(plainSpec()).ops.filter(
+      (op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE,
+    );
+    expect(plain.length).toBe(1);
   });
 
   test("without a mount namespace the root is only changed", () => {

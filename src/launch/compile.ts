@@ -27,6 +27,7 @@ import {
   compileMountNamespaceJoin,
   compileNamespaces,
   compileTime,
+  hidesFirst,
   planBirth,
 } from "./namespaces.ts";
 import { Parts } from "./parts.ts";
@@ -107,7 +108,8 @@ function compileBody(c: Context): void {
     part.op(abi.SYS_setresgid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
     part.op(abi.SYS_setresuid, [0, 0, 0], { tolerate: [[abi.EINVAL, 0]] });
   }
-  if (!c.namespace("user")?.path) compileHiding(c);
+  // Once more after the change of ids, which sysctl fs.suid_dumpable may have undone it by.
+  if (c.isNew("user") || !hidesFirst(c)) compileHiding(c);
   part.at("process");
   part.op(abi.SYS_umask, [0]);
   compileKeyring(c);

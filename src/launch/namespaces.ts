@@ -114,8 +114,8 @@ export function compileNamespaces(c: Context): SentPart[] {
   if (user) compileRlimitRoom(c);
   // In another user namespace init has no rights on cgroups any more.
   if (user) c.settings.enterCgroup?.(c.part);
+  if (hidesFirst(c)) compileHiding(c);
   if (user?.path) {
-    compileHiding(c);
     joinAroundUser(c);
   } else {
     // Before a new user namespace is made: these belong to that of the host.
@@ -158,14 +158,22 @@ export function compileOomScore(c: Context): void {
 }
 
 /**
- * Nobody in the container may look into init's memory or descriptors, now or at a later exec into it. Root of a user
- * namespace could do so from the moment init joins it, and reach the host through /proc/PID/root, so it comes first then;
- * else only when a new user namespace has its ids, as newuidmap wants to see in /proc whose process it is. For whom it is
- * hidden then, renew.ts says.
+ * Nobody in a container may look into init's memory or descriptors, now or at a later exec into it, or reach the host
+ * through its /proc/PID/root. For whom it is hidden then, renew.ts says.
  */
 export function compileHiding(c: Context): void {
   c.part.at("process").op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0], { about: "cannot hide init" });
   c.part.at("namespaces");
+}
+
+/**
+ * Whether init hides before it is in any user namespace. Root of one that it joins could look into it from that moment
+ * on. So could, where a new one belongs to root of the host, who is that root in another container that sees init's pid:
+ * whoever owns a user namespace has every capability in it, even who has none otherwise (user_namespaces(7)). An ordinary
+ * user's init hides only when its user namespace has its ids: newuidmap wants to see in /proc whose process it is.
+ */
+export function hidesFirst(c: Context): boolean {
+  return !c.settings.rootless || Boolean(c.namespace("user")?.path);
 }
 
 function compileUnshare(c: Context): void {

@@ -225,53 +225,63 @@ describe("init, for a container whose namespaces it joins", () => {
     expect(JSON.parse(line!)).toMatchObject({ result: -1, error: "EPERM" });
   });
 
-  buncTest("cannot be looked into by root of the user namespace it joins, at no moment", async () => {
-    const victim = makeVictim(rig);
-    const peek = join(rig.scratch.store, "hostile-peek");
-    output([
-      "cc",
-      "-static",
-      "-O2",
-      "-Wall",
-      "-Wextra",
-      "-Werror",
-      "-o",
-      peek,
-      join(import.meta.dir, "hostile-peek.c"),
-    ]);
-    const owner = rig.container((config, it) => {
-      output(["cp", peek, join(it.rootfs, "bin/peek")]);
-      mapped(it);
-      config.process.capabilities = capabilitySets(...everything);
-      config.process.args = ["peek", victim.file];
-    });
-    output(["chmod", "644", victim.file]); // it is the way there that is closed
-    const watching = await owner.detach();
-    await watching.until("looking");
-    const { pid } = await owner.state();
-    // Where a launch takes seconds, in an emulated machine, there are fewer.
-    const rounds = Number(process.env.BUNC_RACE_ROUNDS ?? 30);
-    for (let round = 0; round < rounds; round++) {
-      const joiner = rig.container((config, it) => {
-        mapped(it);
-        config.process.args = ["true"];
-        config.linux.namespaces = config.linux.namespaces.map(({ type }) =>
-          type === "user" || type === "pid" ? { type, path: `/proc/${pid}/ns/${type}` } : { type },
-        );
-        delete config.linux.uidMappings;
-        delete config.linux.gidMappings;
+  // Host ids are the caller's in the one, those of a user namespace in the other.
+  for (const own of [false, true]) {
+    const whom = own ? "of another user namespace, whose pid namespace it joins" : "of the user namespace it joins";
+    buncTest(`cannot be looked into by root ${whom}, at no moment`, async () => {
+      const victim = makeVictim(rig);
+      const owner = rig.container((config, it) => {
+        output(["cp", peekProgram(), join(it.rootfs, "bin/peek")]);
+        if (!own) mapped(it);
+        if (!own) config.process.capabilities = capabilitySets(...everything);
+        config.process.args = ["peek", victim.file];
       });
-      if (round % 2) (await joiner.run()).ok();
-      else {
-        await joiner.create();
-        (await joiner.remove("--force")).ok();
+      output(["chmod", "644", victim.file]); // it is the way there that is closed
+      const watching = await owner.detach();
+      await watching.until("looking");
+      const { pid } = await owner.state();
+      const joins = own ? ["pid"] : ["user", "pid"];
+      // Where a launch takes seconds, in an emulated machine, there are fewer.
+      const rounds = Number(process.env.BUNC_RACE_ROUNDS ?? 30);
+      for (let round = 0; round < rounds; round++) {
+        const joiner = rig.container((config, it) => {
+          mapped(it);
+          config.process.args = ["true"];
+          config.linux.namespaces = config.linux.namespaces.map(({ type }) =>
+            joins.includes(type) ? { type, path: `/proc/${pid}/ns/${type}` } : { type },
+          );
+          if (own) {
+            // Only who owns its pid namespace can mount a proc of it.
+            config.mounts = config.mounts.filter(({ type }) => type !== "proc");
+            return;
+          }
+          delete config.linux.uidMappings;
+          delete config.linux.gidMappings;
+        });
+        if (round % 2) (await joiner.run()).ok();
+        else {
+          await joiner.create();
+          (await joiner.remove("--force")).ok();
+        }
       }
-    }
-    const seen = watching.stdout.trim().split("\n");
-    expect(seen.filter((line) => line.startsWith("saw")).length).toBeGreaterThan((rounds * 2) / 3);
-    expect(seen.filter((line) => !/^(saw|looking)/.test(line))).toEqual([]);
-  });
+      const seen = watching.stdout.trim().split("\n");
+      expect(seen.filter((line) => line.startsWith("saw")).length).toBeGreaterThan((rounds * 2) / 3);
+      expect(seen.filter((line) => !/^(saw|looking)/.test(line))).toEqual([]);
+    });
+  }
 });
+
+let peek = "";
+
+/** Compiles the program that looks at every process that appears. */
+function peekProgram(): string {
+  if (peek) return peek;
+  const path = join(rig.scratch.store, "hostile-peek");
+  const source = join(import.meta.dir, "hostile-peek.c");
+  output(["cc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path, source]);
+  peek = path;
+  return peek;
+}
 
 describe("exec into a container that ends meanwhile", () => {
   buncTestUnless(

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/memfd.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 #include "interp.h"
@@ -94,10 +95,17 @@ static long run_apart(uint8_t *base, size_t size, struct bunc_state *state, uint
 	args.stack = (uintptr_t)child_stack;
 	args.stack_size = sizeof(child_stack);
 	state->error = 0;
+	/* Who owns a new user namespace (any process of this user that sees the child) has every right over
+	 * what is in it: it could take over the child, and with that this process's memory. */
+	long dumpable = flags & CLONE_NEWUSER ? sys1(__NR_prctl, PR_GET_DUMPABLE) : 0;
+	if (dumpable == 1)
+		sys2(__NR_prctl, PR_SET_DUMPABLE, 0);
 	uint64_t all = ~0ull, old = 0;
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
 	long pid = sys_clone_run(&args, sizeof(args), apart_child, &apart);
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+	if (dumpable == 1)
+		sys2(__NR_prctl, PR_SET_DUMPABLE, 1);
 	if (pid < 0) {
 		state->index = ((struct bunc_part *)base)->first;
 		state->text_size = state->step = 0;

@@ -225,6 +225,33 @@ export class TreeOpener {
   }
 }
 
+/** What the holder of a user namespace tells when it is in it. */
+const MADE = 1;
+
+/**
+ * A process in a new user namespace without ids, that does nothing until it is killed.
+ *
+ * It hides first, as the init of a container does (launch/namespaces.ts): the namespace belongs to root of the host, and
+ * whoever is that, in a container that sees this process, could else reach the host's files through it. Not for an
+ * ordinary user: newuidmap wants to see in /proc whose process it is.
+ * @throws BuncError
+ */
+export function userNamespaceHolder(euid: number): Init {
+  const part = new Part().at("namespaces");
+  if (euid === 0) part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
+  part.op(abi.SYS_unshare, [abi.CLONE_NEWUSER], { about: "cannot make a user namespace" });
+  part.op(abi.BUNC_OP_PART, [MADE, 0]);
+  const holder = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0 });
+  try {
+    holder.send(part);
+    if (holder.next()?.event === MADE) return holder;
+    throw new BuncError("the process that holds a user namespace has ended", { code: "host" });
+  } catch (error) {
+    holder.kill();
+    throw error;
+  }
+}
+
 /**
  * Makes a user namespace that exists for its mappings only.
  * @param path what has the mappings, for messages
@@ -239,8 +266,7 @@ export function userNamespaceOf(
 ): number {
   const maps: IdMaps = { uid, gid, path };
   checkIdMaps(maps);
-  // A process has to be born in it, and goes at once: without a program bunc-init waits for one, until it is killed.
-  const holder = Init.spawn({ flags: abi.CLONE_NEWUSER, firstFd: 3, fds: [], preserve: 0 });
+  const holder = userNamespaceHolder(euid);
   try {
     applyIdMaps(holder.pid, maps, euid);
     const file = `/proc/${holder.pid}/ns/user`;

@@ -1,8 +1,8 @@
 /** Facts about file systems: which can be mounted in a container, tried in namespaces that nobody else sees. */
 
 import { applyIdMaps } from "../container/ids.ts";
-import { Init } from "../container/init-channel.ts";
-import { openTree } from "../container/trees.ts";
+import type { Init } from "../container/init-channel.ts";
+import { openTree, userNamespaceHolder } from "../container/trees.ts";
 import { BuncError } from "../errors.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { sys } from "../linux/lib.ts";
@@ -95,7 +95,7 @@ export function tryIdmappedMounts(
   if (!caller.effective.includes("CAP_SYS_ADMIN") || caller.userNamespace) return found;
   let init: Init;
   try {
-    init = Init.spawn({ flags: abi.CLONE_NEWUSER, firstFd: 3, fds: [], preserve: 0 });
+    init = userNamespaceHolder(caller.uid);
   } catch (error) {
     if (error instanceof BuncError) return found;
     throw error;

@@ -363,7 +363,9 @@ describe("namespaces", () => {
     const roots = compile(spec).ops;
     expect(hidden(roots)).toBeGreaterThanOrEqual(0);
     expect(hidden(roots)).toBeLessThan(first(roots, abi.SYS_unshare, abi.CLONE_NEWUSER));
-    const again = roots.findLastIndex((op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE);
+    const again = roots.findLastIndex(
+      (op) => op.call === abi.SYS_prctl && op.args[0] === abi.PR_SET_DUMPABLE,
+    );
     expect(again).toBeGreaterThan(first(roots, abi.SYS_setresuid, 0));
     const { ops } = compile(spec, { rootless: true });
     expect(hidden(ops)).toBeGreaterThan(first(ops, abi.SYS_setresuid, 0));

@@ -76,8 +76,10 @@ Written by \`make bench\` on ${new Date().toISOString().slice(0, 16).replace("T"
 - ${facts.cgroups}
 ${absent}
 All runtimes run the same bundle: the default spec without a terminal over a busybox root filesystem, ociVersion 1.0.2
-(crun 1.8 refuses later ones). Bundles and state lie on a tmpfs. Every round runs all runtimes once, in random order. A
-small C program spawns each command and waits for it; the times include that spawn. Ratios are of medians.
+(crun 1.8 refuses later ones). Bundles and state lie on a tmpfs. All executables are
+copies written as \`make install\` writes them: in large pieces, which the page cache keeps. Every round runs all runtimes
+once, in random order. A small C program spawns each command and waits for it; the times include that spawn. Ratios are
+of medians.
 
 ${timeTable(results, runtimes)}
 By turns with no other cgroups, and beside ${amount.cgroups} in each hierarchy, as of so many other containers.

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { checked } from "./commands.ts";
-import { buncPath } from "./runtimes.ts";
+import { buncPath, executables } from "./runtimes.ts";
 import { sweep } from "./sweep.ts";
 
 /** Signals that end the benchmark, after it has cleaned up. */
@@ -38,7 +38,7 @@ export async function inStage(script: string): Promise<number> {
     return child.exitCode ?? 128 + (constants.signals[child.signalCode as NodeJS.Signals] ?? 0);
   } finally {
     for (const cgroup of sweep(basename(dir))) process.stderr.write(`bench: cannot remove ${cgroup}\n`);
-    rmSync(dir, { recursive: true, force: true });
+    for (const made of [dir, executables(dir)]) rmSync(made, { recursive: true, force: true });
   }
 }
 
@@ -47,9 +47,10 @@ export async function mountScratch(dir: string): Promise<void> {
   await checked(["mount", "-t", "tmpfs", "-o", "mode=755", "bunc-bench", dir]);
 }
 
-/** Unmounts the tmpfs and removes the directory, in case nobody outside is left to do it. Never throws. */
+/** Unmounts the tmpfs and removes both directories, in case nobody outside is left to do it. Never throws. */
 export function removeScratch(dir: string): void {
   Bun.spawnSync(["umount", "--lazy", dir], { stdio: ["ignore", "ignore", "ignore"] });
+  rmSync(executables(dir), { recursive: true, force: true });
   try {
     rmSync(dir, { recursive: true, force: true });
   } catch {} // still mounted: it is empty outside, and the process there removes it

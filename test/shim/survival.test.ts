@@ -95,6 +95,19 @@ buncDescribe("a shim that sleeps", () => {
     await shim.delete();
   });
 
+  test("does not sleep on more than it would read again", async () => {
+    const { shim, server } = await running(["sleep", "1000"]);
+    // Processes that are not started yet; each request is shorter than the longest message of ttrpc.
+    const long = "x".repeat(4_000_000);
+    for (let i = 0; i < 17; i++) await shim.exec(`e${i}`, ["true", long]);
+    await Bun.sleep(1000);
+    expect(asleep(server)).toBe(false);
+    expect(await shim.state()).toMatchObject({ status: 2 });
+    for (let i = 0; i < 17; i++) await shim.delete(`e${i}`);
+    await untilAsleep(server);
+    expect(await shim.pid()).toBe(server);
+  });
+
   test("takes new connections, and orphans, and ends on SIGTERM", async () => {
     const { shim, server } = await running(["sleep", "1000"]);
     await untilAsleep(server);

@@ -28,6 +28,8 @@ export interface ShimState {
 
 const POLLFD = 8;
 const MAX_STATE = 64 << 20;
+/** Characters of processes that are still to be started: with more there is little to be given back. */
+const MAX_SPECS = 4 << 20;
 /** Pauses in seconds after an execve that failed, for want of memory: what sleeps must wake up some time. */
 const RETRIES = [0.1, 1, 5, 30, 60, 300];
 
@@ -51,8 +53,14 @@ export function hibernate(
   };
   const kept: number[] = [];
   try {
+    let specs = 0;
+    for (const { execs } of state.tasks) for (const { spec } of execs) specs += spec.length;
+    if (specs > MAX_SPECS) throw tooLong();
+    const bytes = bytesOf(JSON.stringify(state, asBase64));
+    // What continues it must read the whole.
+    if (bytes.length >= MAX_STATE) throw tooLong();
     const stored = keep(sys(abi.SYS_memfd_create, "bunc-shim", abi.MFD_CLOEXEC));
-    write(stored, bytesOf(JSON.stringify(state, asBase64)));
+    write(stored, bytes);
     const program = keep(sys(abi.SYS_memfd_create, "bunc-wait", abi.MFD_CLOEXEC));
     const again = [name, "-resume", String(stored), ...args];
     write(program, encodePart(waitingPart(watched, program, state.executable, again).ops, { first: 0 }));
@@ -77,6 +85,12 @@ export function hibernate(
     for (const fd of opened) closeFd(fd);
     throw error;
   }
+}
+
+function tooLong(): BuncError {
+  return new BuncError("there is too much to remember, of processes that were not started yet", {
+    code: "host",
+  });
 }
 
 /** The launch program of the waiting: ppoll, then the shim again. */

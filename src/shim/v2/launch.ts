@@ -178,6 +178,8 @@ export async function startProcess(context: TaskContext, task: Task, process: Ex
     throw error;
   } finally {
     process.starting = false;
+    // It is not started twice, and may be long.
+    process.spec = "";
     process.release();
   }
 }

@@ -65,6 +65,16 @@ describe("the program", () => {
     }
   });
 
+  test("goes into the rootfs by chroot where the container has the caller's mounts, as its init did", () => {
+    const { ops } = compile(plainSpec(), {}, { join: ["pid"] });
+    const at = (call: number) => ops.findIndex((op) => op.call === call);
+    const found = ops.find((op) => op.call === abi.SYS_openat && op.args[1] === settings({}).rootfs);
+    expect(ops.indexOf(found!)).toBeLessThan(at(abi.SYS_setns));
+    expect(ops[at(abi.SYS_chroot) - 1]!.args).toEqual([found!.options.slot!]);
+    expect(at(abi.SYS_chroot)).toBeGreaterThan(at(abi.SYS_setns));
+    expect(find(compile(), abi.SYS_chroot)).toEqual([]);
+  });
+
   test("waits for its parent only where that has something to do", () => {
     expect(compile().stages).toEqual([Stage.none, Stage.none, Stage.last]);
     expect(compile(plainSpec(), { terminal: true }).stages).toEqual([Stage.none, Stage.ready, Stage.last]);

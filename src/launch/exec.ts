@@ -8,6 +8,7 @@ import { Context, type HostFacts, type InheritedFd, type LaunchSettings, Stage }
 import { PIDFD_FD, programSteps } from "./finish.ts";
 import { cloneFlag, compileHiding, compileLabelFiles, compileOomScore } from "./namespaces.ts";
 import { Parts } from "./parts.ts";
+import type { Slot } from "./program.ts";
 import { compileRlimitRoom } from "./rlimits.ts";
 import { bitMask } from "./scheduling.ts";
 import { planTerminal } from "./terminal.ts";
@@ -76,6 +77,8 @@ export class ExecProgram {
     compileAffinity(c, target.affinity?.final, "final");
     // Before anybody in the container can see it, and so that what is inherited stays out of reach.
     compileHiding(c);
+    // Init was put into the rootfs by chroot alone, if it has the caller's mounts.
+    const rootfs = target.join.includes("mount") ? undefined : openRootfs(c);
     compileSetns(c, target.join);
     part.at("process");
     part.op(abi.SYS_umask, [0]);
@@ -90,7 +93,31 @@ export class ExecProgram {
       slot: c.root,
       about: "cannot open the root of the container",
     });
+    if (rootfs) enterRootfs(c, rootfs);
   }
+}
+
+/** The rootfs of a container without a mount namespace, found with the caller's rights. */
+function openRootfs(c: Context): Slot {
+  const { rootfs } = c.settings;
+  const slot = c.slots.take("rootfs");
+  c.part.at("rootfs", "root.path");
+  c.part.op(abi.SYS_openat, [abi.AT_FDCWD, rootfs, abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC, 0], {
+    slot,
+    about: `cannot open the rootfs ${JSON.stringify(rootfs)}`,
+  });
+  return slot;
+}
+
+/** As init did (rootfs.ts compilePivot). The pty of a terminal is one of the host's, at what was the root until now. */
+function enterRootfs(c: Context, rootfs: Slot): void {
+  const { part } = c;
+  part.at("pivot", "root.path");
+  part.op(abi.SYS_fchdir, [rootfs]);
+  part.op(abi.SYS_chroot, ["."], { about: "cannot change the root" });
+  part.op(abi.SYS_chdir, ["/"]);
+  part.op(abi.SYS_close, [rootfs]);
+  c.slots.give(rootfs);
 }
 
 /**

@@ -5,6 +5,7 @@ import type { Container } from "../rig/container.ts";
 import type { Report } from "../rig/helper.ts";
 import type { Pty } from "../rig/pty.ts";
 import { useRig } from "../rig/rig.ts";
+import { buncTest } from "../rig/runtime.ts";
 
 const rig = useRig();
 
@@ -30,6 +31,26 @@ describe("on the caller's terminal", () => {
     expect(await pty.exited()).toBe(23);
     expect(pty.localFlags).toBe(before);
   });
+
+  buncTest(
+    "in a container without a mount namespace: its root is the container's, the pty one of the host's",
+    async () => {
+      const container = rig.container((config) => {
+        config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== "mount");
+        config.mounts = [];
+        delete config.linux.maskedPaths;
+        delete config.linux.readonlyPaths;
+        config.process.args = ["sleep", "60"];
+      });
+      await container.detach();
+      container.file("only-here", "inside");
+      const pty = onTerminal(container, "test -t 0 && test -t 1 && pwd && cat /only-here /../only-here");
+      expect(await pty.exited()).toBe(0);
+      expect(pty.text).toBe("/\r\ninsideinside");
+      const plain = (await container.call("exec", "cat", "/only-here")).ok();
+      expect(plain.stdout).toBe("inside");
+    },
+  );
 
   test("an interactive shell: Ctrl-C ends what runs in it, Ctrl-Z stops it, fg goes on, exit ends it", async () => {
     const container = await running();

@@ -33,8 +33,8 @@ LIB_FLAGS := -Os -shared -fPIC -fvisibility=hidden -nostartfiles -fno-asynchrono
 SECCOMP ?= /usr
 SECCOMP_FLAGS =
 
-INTERP := c/interp.c c/mkpath.c c/mount.c c/hook.c c/files.c c/netlink.c c/clone.S
-C_HEADERS := c/bunc.h c/interp.h c/sys.h
+INTERP := c/interp.c c/composites.c c/mkpath.c c/mount.c c/cover.c c/hook.c c/files.c c/netlink.c c/clone.S
+C_HEADERS := c/bunc.h c/interp.h c/mount.h c/sys.h
 TS_SOURCES = $(shell find src -name '*.ts' ! -name '*.test.ts' ! -name '*.gen.ts')
 PROTO = $(patsubst %.proto,%.gen.ts,$(shell find src -name '*.proto'))
 GEN = src/linux/abi.gen.ts src/linux/abi-table.gen.ts build/libbunc.ts build/libbunc-seccomp.ts $(PROTO)
@@ -90,9 +90,9 @@ build/faults/libbunc.so: $(INTERP) c/libbunc.c $(C_HEADERS) build/faults/bunc-in
 	$(CC) $(CFLAGS) -DBUNC_FAULTS $(LIB_FLAGS) \
 		-DBUNC_INIT_PATH='"build/faults/bunc-init"' -o $@ $(filter %.c %.S,$^)
 
-build/libbunc-seccomp.so: c/libseccomp-bunc.c
+build/libbunc-seccomp.so: c/libseccomp-bunc.c c/libseccomp-layout.c c/libseccomp-bunc.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -o $@ $< \
+	$(CC) $(CFLAGS) -shared -fPIC -fvisibility=hidden -Wl,-s,--build-id=none -o $@ $(filter %.c,$^) \
 		-Wl,-Bstatic -lseccomp -Wl,-Bdynamic -Wl,--exclude-libs,ALL $(SECCOMP_FLAGS)
 
 src/linux/abi.gen.ts: c/abi.c c/bunc.h scripts/abi.ts $(BUN)

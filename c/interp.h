@@ -26,6 +26,9 @@ long bunc_write_all(int fd, const void *bytes, size_t size);
 /* Sends bytes and one descriptor (SCM_RIGHTS) over a unix socket; 0 or -errno. */
 long bunc_send_fd(int sock, int fd, const void *bytes, size_t size);
 
+/* Carries out a composite operation with these arguments; index: its place in the program. */
+long bunc_composite(const struct bunc_op *op, struct bunc_state *state, uint32_t index, const uint64_t *a);
+
 /* Composites with a file of their own; each gives a value >= 0 or -errno. */
 long bunc_mkpath(int root, const char *path, unsigned int kind, unsigned int mode);
 long bunc_hook(struct bunc_state *state, const struct bunc_hook *hook);

@@ -2,96 +2,24 @@
  * libbunc-seccomp.so: what TypeScript needs of libseccomp, which is linked in statically. It is loaded only
  * when a compiled filter is not in the cache, and decides nothing: architectures, rules, their order and the
  * meaning of every error are src/seccomp's business.
- *
- * This file is the one definition of the binary formats it shares with src/seccomp/native.ts;
- * bunc_seccomp_layout() tells their sizes and offsets, and a test compares them with the encoder's.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <seccomp.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "libseccomp-bunc.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-/* Flags newer than the kernel headers this may be built with. */
-#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
-#endif
+/* Newer than the kernel headers this may be built with. */
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
 #endif
 
-#define FORMAT_VERSION 1u
-
 /* Highest API level of libseccomp 2.5, the oldest this builds with; see prepare(). */
 #define API_LEVEL 6u
-
-/* Far above what fits into a program; keeps the sizes of a request within 32 bits. */
-#define MAX_COUNT (1u << 20)
-
-/*
- * A request: this header, then archs as uint32_t (SCMP_ARCH_* tokens), then rules, then the arguments of all
- * rules one after another. Nothing is aligned beyond 4 bytes. Native byte order.
- */
-struct request {
-	uint32_t version; /* FORMAT_VERSION */
-	uint32_t default_action;
-	uint32_t optimize; /* SCMP_FLTATR_CTL_OPTIMIZE: 1 or 2 */
-	uint32_t narchs;   /* besides the native one, which is always there */
-	uint32_t nrules;
-	uint32_t nargs;
-};
-
-struct rule {
-	uint32_t action;
-	int32_t syscall; /* number on the native architecture, or libseccomp's negative pseudo number */
-	uint32_t nargs;	 /* how many of the arguments belong to this rule: all must match */
-};
-
-struct arg {
-	uint32_t index;
-	uint32_t op; /* enum scmp_compare */
-	uint32_t a_low, a_high;
-	uint32_t b_low, b_high;
-};
-
-/* What failed, and at which element of its list. */
-enum stage {
-	STAGE_REQUEST = 1, /* the description is malformed; index: byte offset */
-	STAGE_INIT,	   /* the default action */
-	STAGE_ARCH,	   /* index: of the architecture */
-	STAGE_OPTIMIZE,
-	STAGE_RULE,   /* index: of the rule */
-	STAGE_EXPORT, /* reading the program back */
-	STAGE_SIZE,   /* it does not fit into the caller's buffer; index: bytes it has */
-};
-
-struct failure {
-	uint32_t stage;
-	uint32_t index;
-	char name[16]; /* of the errno, ended by NUL */
-};
-
-struct info {
-	uint32_t format;
-	uint32_t major, minor, micro; /* of libseccomp */
-	uint32_t api_level;	      /* as libseccomp found it on this kernel */
-	uint32_t native;	      /* token of the native architecture */
-	uint32_t x86_64, x32;	      /* the two tokens that share one AUDIT_ARCH */
-	uint32_t s390, s390x;	      /* the two that multiplex unknown system calls */
-	uint32_t kernel_flags;	      /* SECCOMP_FILTER_FLAG_* the running kernel takes */
-	uint32_t enosys;	      /* SCMP_ACT_ERRNO(ENOSYS) */
-	uint32_t max_instructions;    /* BPF_MAXINSNS */
-};
 
 static unsigned int found_api_level;
 
@@ -338,78 +266,4 @@ EXPORT void bunc_seccomp_info(struct info *info)
 	    kernel_flag(SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0) |
 	    kernel_flag(SECCOMP_FILTER_FLAG_NEW_LISTENER, 0) |
 	    kernel_flag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, SECCOMP_FILTER_FLAG_NEW_LISTENER);
-}
-
-/*
- * The layout of the formats above and the constants TypeScript repeats, for the test that compares them: at
- * most `max` numbers are written; returns how many there are.
- */
-EXPORT uint32_t bunc_seccomp_layout(uint32_t *out, uint32_t max)
-{
-	static const uint32_t layout[] = {
-	    FORMAT_VERSION,
-	    sizeof(struct request),
-	    offsetof(struct request, version),
-	    offsetof(struct request, default_action),
-	    offsetof(struct request, optimize),
-	    offsetof(struct request, narchs),
-	    offsetof(struct request, nrules),
-	    offsetof(struct request, nargs),
-	    sizeof(struct rule),
-	    offsetof(struct rule, action),
-	    offsetof(struct rule, syscall),
-	    offsetof(struct rule, nargs),
-	    sizeof(struct arg),
-	    offsetof(struct arg, index),
-	    offsetof(struct arg, op),
-	    offsetof(struct arg, a_low),
-	    offsetof(struct arg, a_high),
-	    offsetof(struct arg, b_low),
-	    offsetof(struct arg, b_high),
-	    sizeof(struct failure),
-	    offsetof(struct failure, stage),
-	    offsetof(struct failure, index),
-	    offsetof(struct failure, name),
-	    sizeof(((struct failure *)0)->name),
-	    sizeof(struct info),
-	    STAGE_REQUEST,
-	    STAGE_INIT,
-	    STAGE_ARCH,
-	    STAGE_OPTIMIZE,
-	    STAGE_RULE,
-	    STAGE_EXPORT,
-	    STAGE_SIZE,
-	    SCMP_ACT_KILL_PROCESS,
-	    SCMP_ACT_KILL_THREAD,
-	    SCMP_ACT_TRAP,
-	    SCMP_ACT_ERRNO(0),
-	    SCMP_ACT_TRACE(0),
-	    SCMP_ACT_LOG,
-	    SCMP_ACT_ALLOW,
-	    SCMP_ACT_NOTIFY,
-	    SCMP_CMP_NE,
-	    SCMP_CMP_LT,
-	    SCMP_CMP_LE,
-	    SCMP_CMP_EQ,
-	    SCMP_CMP_GE,
-	    SCMP_CMP_GT,
-	    SCMP_CMP_MASKED_EQ,
-	    SECCOMP_FILTER_FLAG_LOG,
-	    SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-	    SECCOMP_FILTER_FLAG_NEW_LISTENER,
-	    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-	    (uint32_t)__NR_SCMP_ERROR,
-	    BPF_LD | BPF_W | BPF_ABS,
-	    BPF_JMP | BPF_JA,
-	    BPF_JMP | BPF_JEQ | BPF_K,
-	    BPF_JMP | BPF_JGT | BPF_K,
-	    BPF_JMP | BPF_JSET | BPF_K,
-	    BPF_RET | BPF_K,
-	    offsetof(struct seccomp_data, nr),
-	    offsetof(struct seccomp_data, arch),
-	};
-	const uint32_t count = sizeof(layout) / sizeof(layout[0]);
-
-	memcpy(out, layout, (max < count ? max : count) * sizeof(layout[0]));
-	return count;
 }

@@ -1,52 +1,22 @@
 /*
- * Mounts, devices and covered paths below the container's root. Each of these operations is a fixed row of
- * calls on descriptors: a mount is made detached and moved onto its target, which was opened below the root;
- * no path of the rootfs is resolved twice. What is mounted, with which flags and where, TypeScript has
- * decided.
+ * Mounts below the container's root. Each of these operations is a fixed row of calls on descriptors: a mount
+ * is made detached and moved onto its target, which was opened below the root; no path of the rootfs is
+ * resolved twice. What is mounted, with which flags and where, TypeScript has decided.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <linux/magic.h>
-#include <linux/mount.h>
-#include <linux/openat2.h>
-#include "interp.h"
-#include "sys.h"
-
-#define MOVE_EMPTY (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+#include "mount.h"
 
 struct statfs_head {
 	int64_t type;
 	int64_t rest[16];
 };
 
-/* Remembers which call of the row is under way, for the message of a failure. */
-static long step(struct bunc_state *state, long call, uint32_t item, long result)
-{
-	if (result < 0)
-		state->step = (uint32_t)call | item << 16;
-	return result;
-}
-
-static void close_fd(long fd)
-{
-	if (fd >= 0)
-		sys1(__NR_close, fd);
-}
-
-static long open_below(int root, const char *path, uint64_t flags, uint64_t resolve)
-{
-	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | resolve};
-	long fd;
-	do
-		fd = sys4(__NR_openat2, root, path, &how, sizeof(how));
-	while (fd == -EAGAIN || fd == -EINTR);
-	return fd;
-}
-
 /* mount_setattr came with Linux 5.12; before, a remount of "." changes one mount, and nothing can be
  * recursive. */
-static long set_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
+long bunc_change_mount(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
 {
 	static const struct {
 		uint32_t attr, flag;
@@ -201,10 +171,10 @@ static long mount_file_system(struct bunc_state *state, int root, const char *pa
  */
 static long bind_attributes(int tree, const struct bunc_mount *m)
 {
-	long r = set_attributes(tree, m->set, m->clear, 0, 0);
+	long r = bunc_change_mount(tree, m->set, m->clear, 0, 0);
 	if (r != -EPERM || !m->implied)
 		return r;
-	return set_attributes(tree, m->set, m->clear & ~m->implied, 0, 0);
+	return bunc_change_mount(tree, m->set, m->clear & ~m->implied, 0, 0);
 }
 
 static long bind(struct bunc_state *state, int root, const char *path, const struct bunc_mount *m)
@@ -239,7 +209,7 @@ static long remount(struct bunc_state *state, int root, const char *path, const 
 	long mount = step(state, __NR_openat2, 0, open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS));
 	if (mount < 0)
 		return mount;
-	long r = step(state, __NR_mount_setattr, 0, set_attributes((int)mount, m->set, m->clear, 0, 0));
+	long r = step(state, __NR_mount_setattr, 0, bunc_change_mount((int)mount, m->set, m->clear, 0, 0));
 	if (r >= 0 && m->params) {
 		long fs = r = step(state, __NR_fspick, 0,
 				   sys3(__NR_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
@@ -263,10 +233,10 @@ long bunc_mount(struct bunc_state *state, int root, const char *path, const stru
 	if (mount < 0)
 		return mount;
 	long r =
-	    step(state, __NR_mount_setattr, 1, set_attributes((int)mount, m->rec_set, m->rec_clear, 0, 1));
+	    step(state, __NR_mount_setattr, 1, bunc_change_mount((int)mount, m->rec_set, m->rec_clear, 0, 1));
 	for (const uint64_t *p = (const uint64_t *)m->propagation; r >= 0 && p && *p; p++)
 		r = step(state, __NR_mount_setattr, 2,
-			 set_attributes((int)mount, 0, 0, *p & ~(uint64_t)MS_REC, (*p & MS_REC) != 0));
+			 bunc_change_mount((int)mount, 0, 0, *p & ~(uint64_t)MS_REC, (*p & MS_REC) != 0));
 	close_fd(mount);
 	return r;
 }
@@ -276,166 +246,7 @@ long bunc_set_attributes(int root, const char *path, uint64_t set, uint64_t clea
 	long fd = open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
 	if (fd < 0)
 		return fd;
-	long r = set_attributes((int)fd, set, clear, 0, 0);
+	long r = bunc_change_mount((int)fd, set, clear, 0, 0);
 	close_fd(fd);
 	return r;
-}
-
-/*
- * The host's node over an empty file: in a user namespace none can be made. What is there already is covered
- * and never opened, as it may be a device of the image's choice.
- */
-static long bind_device(struct bunc_state *state, int dir, const char *name, const char *host)
-{
-	long r = step(state, __NR_mknodat, 0, sys4(__NR_mknodat, dir, name, S_IFREG | 0666, 0));
-	if (r < 0 && r != -EEXIST)
-		return r;
-	long file = step(state, __NR_openat, 0, open_below(dir, name, O_PATH, RESOLVE_NO_SYMLINKS));
-	if (file < 0)
-		return file;
-	long flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW;
-	long tree = step(state, __NR_open_tree, 0, sys3(__NR_open_tree, AT_FDCWD, host, flags));
-	r = tree;
-	if (r >= 0)
-		r = step(state, __NR_move_mount, 0, sys5(__NR_move_mount, tree, "", file, "", MOVE_EMPTY));
-	close_fd(tree);
-	close_fd(file);
-	return r < 0 ? r : 0;
-}
-
-long bunc_device(struct bunc_state *state, int dir, const char *name, const struct bunc_device *d)
-{
-	if (!d->mode)
-		return bind_device(state, dir, name, (const char *)d->host);
-	long r = step(state, __NR_mknodat, 0, sys4(__NR_mknodat, dir, name, d->mode, d->dev));
-	/* A node that the image brought stays; the cgroup decides what may be opened. */
-	if (r == -EEXIST) {
-		struct stat st;
-		r = d->strict ? sys4(__NR_newfstatat, dir, name, &st, AT_SYMLINK_NOFOLLOW) : 0;
-		if (r == 0 && d->strict && ((st.st_mode ^ d->mode) & S_IFMT || st.st_rdev != d->dev))
-			return step(state, __NR_mknodat, 0, -EEXIST);
-		return r;
-	}
-	if (r == -EPERM && d->host)
-		return bind_device(state, dir, name, (const char *)d->host);
-	if (r >= 0 && (d->uid || d->gid))
-		r = step(state, __NR_fchownat, 0,
-			 sys5(__NR_fchownat, dir, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW));
-	return r;
-}
-
-/* Whether fd is the null device: a character device 1:3, not just any file that calls itself so. */
-static int is_null(int fd)
-{
-	struct stat st;
-	return sys4(__NR_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && S_ISCHR(st.st_mode) &&
-	       st.st_rdev == (1 << 8 | 3);
-}
-
-static long move_clone(int from, int target)
-{
-	long tree = sys3(__NR_open_tree, from, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-	if (tree < 0)
-		return tree;
-	long r = sys5(__NR_move_mount, tree, "", target, "", MOVE_EMPTY);
-	close_fd(tree);
-	return r;
-}
-
-/*
- * Covers a directory by a clone of the empty tmpfs, anything else by the null device. Before Linux 6.15 a
- * detached mount cannot be cloned: then the first directory gets the tmpfs itself, and the next ones clones
- * of that.
- */
-long bunc_mask(struct bunc_state *state, int root, const char *path, int empty)
-{
-	struct stat st;
-	long target = open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
-	if (target == -ENOENT || target == -ENOTDIR)
-		return 0;
-	if (target < 0)
-		return step(state, __NR_openat2, 0, target);
-	long r = sys4(__NR_newfstatat, target, "", &st, AT_EMPTY_PATH);
-	if (r >= 0 && S_ISDIR(st.st_mode)) {
-		r = step(state, __NR_open_tree, 0, move_clone(empty, (int)target));
-		if (r == -EINVAL)
-			r = step(state, __NR_move_mount, 0,
-				 sys5(__NR_move_mount, empty, "", target, "", MOVE_EMPTY));
-	} else if (r >= 0) {
-		long none = step(state, __NR_openat2, 1,
-				 open_below(root, "/dev/null", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS));
-		r = none;
-		if (r >= 0)
-			r = is_null((int)none)
-				? step(state, __NR_open_tree, 0, move_clone((int)none, (int)target))
-				: step(state, __NR_openat2, 1, -EPERM);
-		close_fd(none);
-	}
-	close_fd(target);
-	return r;
-}
-
-/* Binds a path over itself, read-only. */
-long bunc_readonly(struct bunc_state *state, int root, const char *path)
-{
-	long target = open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
-	if (target == -ENOENT || target == -ENOTDIR)
-		return 0;
-	if (target < 0)
-		return step(state, __NR_openat2, 0, target);
-	long flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
-	long tree = step(state, __NR_open_tree, 0, sys3(__NR_open_tree, target, "", flags)), r = tree;
-	if (r >= 0)
-		r = step(state, __NR_move_mount, 0, sys5(__NR_move_mount, tree, "", target, "", MOVE_EMPTY));
-	if (r >= 0)
-		r = step(state, __NR_mount_setattr, 0, set_attributes((int)tree, MOUNT_ATTR_RDONLY, 0, 0, 0));
-	close_fd(tree);
-	close_fd(target);
-	return r;
-}
-
-static long open_null(int root, uint64_t flags)
-{
-	long fd = open_below(root, "/dev/null", flags, RESOLVE_NO_SYMLINKS);
-	if (fd < 0 || is_null((int)fd))
-		return fd;
-	close_fd(fd);
-	return -EPERM;
-}
-
-/* Standard streams that are the host's null device become the container's. */
-long bunc_null_streams(int root)
-{
-	long none = -1;
-	for (int fd = 0; fd < 3; fd++) {
-		if (!is_null(fd))
-			continue;
-		if (none < 0) {
-			/* First without opening it: that alone does something to other devices. */
-			none = open_null(root, O_PATH);
-			close_fd(none);
-			if (none >= 0)
-				none = open_null(root, O_RDWR | O_NOCTTY | O_NONBLOCK);
-			if (none < 0)
-				return none;
-			sys3(__NR_fcntl, none, F_SETFL, O_RDWR);
-		}
-		sys3(__NR_dup3, none, fd, 0);
-	}
-	close_fd(none);
-	return 0;
-}
-
-/* The standard streams belong to the program's user, unless they are the null device, which is everybody's.
- */
-long bunc_own_streams(uint32_t uid)
-{
-	for (int fd = 0; fd < 3; fd++) {
-		struct stat st;
-		if (sys4(__NR_newfstatat, fd, "", &st, AT_EMPTY_PATH) < 0 || st.st_uid == uid || is_null(fd))
-			continue;
-		/* A read-only file system, an unmapped owner, a socket: runc goes on as well. */
-		sys3(__NR_fchown, fd, uid, (uint32_t)-1);
-	}
-	return 0;
 }

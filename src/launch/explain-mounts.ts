@@ -1,4 +1,4 @@
-/** The composite operations of c/mount.c in words: mounts, devices, covered paths, standard streams. */
+/** The composite operations of c/mount.c and c/cover.c in words: mounts, devices, covered paths, standard streams. */
 import { abi, bunc_device_, bunc_mount_ } from "../linux/abi.gen.ts";
 import { fd, isNumber } from "./explain-calls.ts";
 import {
@@ -148,7 +148,7 @@ export function mountFields(struct: Struct, names: Names): [string, string][] | 
 const ROOT = ["root", fd] as const;
 const PATH = ["path"] as const;
 
-/** The composites of c/mount.c by their code. */
+/** The composites of c/mount.c and c/cover.c by their code. */
 export const MOUNT_COMPOSITES: readonly (readonly [code: number, how: Composite])[] = [
   [abi.BUNC_OP_MOUNT, { args: [ROOT, PATH, ["mount"]], words: mount }],
   [

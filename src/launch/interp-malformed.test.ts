@@ -3,7 +3,7 @@
  * a build and, for the sanitizers, gcc with libasan; no root.
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as abi from "../linux/abi.gen.ts";
@@ -176,9 +176,9 @@ test("random corruption never crashes, and is answered as the format says", () =
 describe("under the sanitizers", () => {
   const dir = mkdtempSync(join(tmpdir(), "bunc-sanitize-"));
   const binary = join(dir, "sanitize");
-  const sources = ["interp.c", "mkpath.c", "mount.c", "hook.c", "files.c", "netlink.c", "clone.S"].map(
-    (name) => `c/${name}`,
-  );
+  // What the Makefile makes the interpreter of.
+  const makefile = readFileSync(join(REPOSITORY, "Makefile"), "utf8");
+  const sources = /^INTERP := (.*)$/m.exec(makefile)![1]!.split(" ");
   const flags = ["-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", "-fsanitize=address,undefined"];
   const built = Bun.spawnSync(
     ["gcc", ...flags, "-fno-sanitize-recover=all", "-o", binary, "test/unit-c/sanitize.c", ...sources],

@@ -1,6 +1,6 @@
 /**
- * Runs test/unit-c/*-inside.ts (the composites of c/mount.c on real mounts) as root of namespaces of its own. Needs a
- * build and a kernel that lets this user make user namespaces; no root.
+ * Runs test/unit-c/*-inside.ts (the composites of c/mount.c and c/cover.c on real mounts) as root of namespaces of its
+ * own. Needs a build and a kernel that lets this user make user namespaces; no root.
  */
 import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";

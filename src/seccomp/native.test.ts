@@ -21,7 +21,7 @@ const { symbols } = dlopen(testLibraryPath(), {
   bunc_seccomp_resolve: { args: ["ptr", "u32", "ptr", "u32", "u32", "ptr"], returns: "i32" },
 });
 
-test("layout and constants are those of c/libseccomp-bunc.c", () => {
+test("layout and constants are those of c/libseccomp-bunc.h", () => {
   const { request: q, rule: r, arg: a, failure: f } = LAYOUT;
   const expected = [
     LAYOUT.format,

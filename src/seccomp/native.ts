@@ -1,11 +1,11 @@
 /**
- * libbunc-seccomp.so through bun:ffi: encodes requests and decodes answers in the formats that c/libseccomp-bunc.c
+ * libbunc-seccomp.so through bun:ffi: encodes requests and decodes answers in the formats that c/libseccomp-bunc.h
  * defines. Nothing is decided here. The library is opened only when a filter has to be compiled or `features` asks.
  */
 import { dlopen } from "bun:ffi";
 import type { Integer } from "../oci/config.ts";
 
-/** Where the fields lie; c/libseccomp-bunc.c defines it, native.test.ts compares. */
+/** Where the fields lie; c/libseccomp-bunc.h defines it, native.test.ts compares. */
 export const LAYOUT = {
   format: 1,
   request: { size: 24, version: 0, defaultAction: 4, optimize: 8, narchs: 12, nrules: 16, nargs: 20 },

@@ -12,7 +12,8 @@ import { compileSeccomp } from "./compile.ts";
 import { openSeccompLibrary, type SeccompLibrary } from "./native.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-const SOURCE = join(ROOT, "c/libseccomp-bunc.c");
+const SOURCES = ["c/libseccomp-bunc.c", "c/libseccomp-layout.c"].map((path) => join(ROOT, path));
+const HEADER = join(ROOT, "c/libseccomp-bunc.h");
 
 /** The numbers and architectures that most tests expect are those of an x86_64 machine. */
 export const describeX86 = describe.skipIf(process.arch !== "x64");
@@ -34,8 +35,9 @@ const CACHED = join(ROOT, ".cache/libbunc-seccomp.so");
 
 /** Path of libbunc-seccomp.so: what `make` built, or, where that is absent or old, a build of the tests' own. */
 export function testLibraryPath(): string {
+  const newest = Math.max(...[...SOURCES, HEADER].map((path) => statSync(path).mtimeMs));
   for (const path of [join(ROOT, "build/libbunc-seccomp.so"), CACHED]) {
-    if (existsSync(path) && statSync(path).mtimeMs >= statSync(SOURCE).mtimeMs) return path;
+    if (existsSync(path) && statSync(path).mtimeMs >= newest) return path;
   }
   mkdirSync(dirname(CACHED), { recursive: true });
   const temporary = `${CACHED}.${process.pid}`;
@@ -50,7 +52,7 @@ export function testLibraryPath(): string {
     "-fvisibility=hidden",
   ];
   const libseccomp = ["-Wl,-Bstatic", "-lseccomp", "-Wl,-Bdynamic", "-Wl,--exclude-libs,ALL"];
-  const gcc = Bun.spawnSync(["gcc", ...flags, "-o", temporary, SOURCE, ...libseccomp]);
+  const gcc = Bun.spawnSync(["gcc", ...flags, "-o", temporary, ...SOURCES, ...libseccomp]);
   if (gcc.exitCode !== 0) throw new Error(`cannot build libbunc-seccomp.so: ${gcc.stderr}`);
   renameSync(temporary, CACHED);
   return CACHED;

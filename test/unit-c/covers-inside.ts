@@ -1,5 +1,5 @@
 /**
- * DEVICE, MASK, READONLY, the standard streams and the bounding set of c/mount.c and c/interp.c; see inside.ts for how
+ * DEVICE, MASK, READONLY, the standard streams and the bounding set of c/cover.c and c/composites.c; see inside.ts for how
  * this is executed.
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";

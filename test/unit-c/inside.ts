@@ -1,7 +1,7 @@
 /**
  * What mounts-inside.ts and covers-inside.ts share: a root in a tmpfs of its own for each test, and single operations of
- * c/mount.c executed on it. Both are executed by src/launch/interp-mounts.test.ts as root of a new user, mount and pid
- * namespace (unshare -Urmpf --mount-proc), so nothing of the host can change and nobody needs root.
+ * c/mount.c and c/cover.c executed on it. Both are executed by src/launch/interp-mounts.test.ts as root of a new user,
+ * mount and pid namespace (unshare -Urmpf --mount-proc), so nothing of the host can change and nobody needs root.
  */
 import { afterEach, beforeEach, expect } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync } from "node:fs";

@@ -3,19 +3,17 @@
  * runs the parent's half of a launch in step with init's, and undoes everything when either half fails.
  */
 import { loadBundle } from "../bundle/load.ts";
-import { destroy } from "../cgroup/live.ts";
-import { BuncError, renderError } from "../errors.ts";
+import { BuncError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
 import type { Parts } from "../launch/parts.ts";
-import { Part } from "../launch/program.ts";
+import type { Part } from "../launch/program.ts";
 import { renews } from "../launch/renew.ts";
 import { hasNofile } from "../launch/rlimits.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { readText } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, waitChild } from "../linux/process.ts";
-import { preparePart } from "../linux/run-part.ts";
 import { tracer } from "../linux/trace.ts";
 import { servesOthers } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
@@ -27,6 +25,7 @@ import { LaunchCgroup } from "./launch-cgroup.ts";
 import { type Extras, loadExtras } from "./launch-extras.ts";
 import { type FdSources, openInheritedFds } from "./launch-fds.ts";
 import { LaunchRecord } from "./launch-record.ts";
+import { LaunchRemoval } from "./launch-removal.ts";
 import { checkTerminal } from "./launch-terminal.ts";
 import { removeStateDir } from "./remove.ts";
 import { createStateDir, type StateDir } from "./store.ts";
@@ -57,6 +56,7 @@ export class Launcher {
   private readonly host: HostFacts;
   private readonly cgroup: LaunchCgroup;
   private readonly settings: LaunchSettings;
+  private readonly removal: LaunchRemoval;
 
   /** Reads and checks the bundle, claims the id and compiles what comes before init runs. */
   static async prepare(options: LaunchOptions, mode: LaunchMode): Promise<Launcher> {
@@ -94,6 +94,7 @@ export class Launcher {
     this.euid = sys(abi.SYS_geteuid);
     this.record = new LaunchRecord(dir, spec, options, extras, this.euid);
     this.cgroup = new LaunchCgroup(spec, options, this.euid, extras);
+    this.removal = new LaunchRemoval(this, this.cgroup);
     this.settings = {
       id: options.id,
       bundle: options.bundle,
@@ -345,73 +346,17 @@ export class Launcher {
     tracer?.step("take everything back");
     this.init?.kill();
     await this.cgroup.undo();
-    await this.runPoststop();
-    this.removeDir();
+    await this.removal.finish();
   }
 
-  /**
-   * Compiles, while the container runs, what usually is all of its removal: empty cgroups, one file, one directory. The
-   * answer executes it and says whether that was all; if not, `remove` does the rest.
-   */
+  /** See LaunchRemoval.prepare. */
   prepareRemoval(): () => boolean {
-    tracer?.step("prepare the removal");
-    if (
-      this.spec.hooks?.poststop?.length ||
-      this.extras.notifySocket ||
-      this.extras.systemd ||
-      this.extras.rdt
-    )
-      return () => false;
-    const part = new Part().at("state");
-    part.op(abi.SYS_flock, [this.dir.fd, abi.LOCK_EX | abi.LOCK_NB]);
-    const seen: string[] = [];
-    const { paths } = this.cgroup;
-    for (const name in paths) {
-      const path = paths[name]!;
-      if (seen.includes(path)) continue;
-      seen.push(path);
-      part.op(abi.SYS_unlinkat, [abi.AT_FDCWD, path, abi.AT_REMOVEDIR], { tolerate: [[abi.ENOENT, 0]] });
-    }
-    part.op(abi.SYS_unlinkat, [this.dir.fd, "state.json", 0]);
-    part.op(abi.SYS_unlinkat, [abi.AT_FDCWD, this.dir.path, abi.AT_REMOVEDIR]);
-    const run = preparePart(part);
-    return () => run() === 0;
+    return this.removal.prepare();
   }
 
-  /** After the container's end: its cgroups, poststop hooks, the state directory. Failures are only warned about. */
+  /** After the container's end. */
   async remove(): Promise<void> {
-    tracer?.step("remove the container");
-    await this.dir.lock();
-    // Somebody else has deleted it meanwhile.
-    if (!this.dir.isCurrent()) return;
-    try {
-      await this.cgroup.stop();
-      await destroy(this.cgroup.paths);
-    } catch (error) {
-      this.options.log.warn(renderError(error));
-    }
-    await this.runPoststop();
-    this.removeDir();
-  }
-
-  private removeDir(): void {
-    try {
-      removeStateDir(this.dir);
-    } catch (error) {
-      this.options.log.warn(renderError(error));
-    }
-    this.dir.close();
-  }
-
-  private async runPoststop(): Promise<void> {
-    const poststop = this.spec.hooks?.poststop;
-    if (!poststop?.length) return;
-    const { log } = this.options;
-    const { runHooks } = await import("./hooks.ts");
-    await runHooks("poststop", poststop, this.hookState("stopped"), {
-      failed: (error) => log.warn(renderError(error)),
-      files: this.extras.hookFiles,
-    });
+    await this.removal.remove();
   }
 }
 

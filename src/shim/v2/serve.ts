@@ -17,6 +17,7 @@ import { answerCall } from "./service.ts";
 import { watchSignals } from "./signals.ts";
 import { LISTEN_FD, PROCESS_NAME } from "./spawn.ts";
 import { checkNames, workingDirectory } from "./start.ts";
+import { adopt, takeOver } from "./take-over.ts";
 import { Tasks } from "./tasks.ts";
 
 /** How long the last events may take on their way at the end. */
@@ -86,7 +87,7 @@ class Shim {
   }
 
   async run(state: ShimState | undefined): Promise<void> {
-    for (const task of state?.tasks ?? []) await this.tasks.takeOver(task);
+    for (const task of state?.tasks ?? []) await takeOver(this.tasks, task);
     if (!state && hasRecord(this.bundle)) await this.adopt();
     for (const connection of state?.connections ?? []) this.server.resume(connection);
     const idle = Number(process.env.BUNC_SHIM_IDLE ?? IDLE_MILLISECONDS);
@@ -100,7 +101,7 @@ class Shim {
   /** The bundle had a shim already, which is gone; its container may be there. */
   private async adopt(): Promise<void> {
     try {
-      await this.tasks.adopt(this.given.id, this.bundle);
+      await adopt(this.tasks, this.given.id, this.bundle);
     } catch (error) {
       this.log.warn(renderError(error));
     }

@@ -16,11 +16,8 @@ import type {
 } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
 import { createTask, restoreInit, startProcess, unmount } from "./launch.ts";
-import { type Ended, ExecProcess, type ProcessState, ShimProcess } from "./process.ts";
-import { readRecord } from "./record.ts";
-import { Streams } from "./streams.ts";
-import { Task, type TaskState } from "./task.ts";
-import { now } from "./time.ts";
+import { type Ended, ExecProcess, type ShimProcess } from "./process.ts";
+import type { Task, TaskState } from "./task.ts";
 import { inWords, type TaskContext } from "./words.ts";
 
 /** containerd.task.Status */
@@ -30,7 +27,7 @@ const Status = { created: 1, running: 2, stopped: 3, paused: 4 } as const;
 const DRAIN_MILLISECONDS = 10_000;
 
 /** Killed, as containerd says of what it did not see end. */
-const KILLED = 137;
+export const KILLED = 137;
 
 export class Tasks {
   private readonly tasks = new Map<string, Task>();
@@ -71,64 +68,9 @@ export class Tasks {
     return states;
   }
 
-  /** Takes over a task. */
-  async takeOver(state: TaskState): Promise<void> {
-    const { id, bundle, record } = state;
-    const ended = (process: ShimProcess, how: Ended) => this.processEnded(id, process, how);
-    const init = new ShimProcess("", state.init.names, ended);
-    const task = new Task(id, bundle, `${bundle}/rootfs`, record, init);
-    task.state = state.state;
-    task.paused = state.paused;
-    this.tasks.set(id, task);
-    init.resume(this.context.loop, state.init, await this.resumeStreams(id, state.init));
-    if (state.oom) {
-      const { resumeOom } = await import("../../cgroup/oom.ts");
-      task.watchOom(this.context.loop, resumeOom(state.oom), () => this.tellOom(id));
-    }
-    for (const execState of state.execs) {
-      const process = new ExecProcess(execState.execId, execState.names, ended);
-      process.spec = execState.spec;
-      task.execs.set(execState.execId, process);
-      process.resume(this.context.loop, execState, await this.resumeStreams(id, execState));
-    }
-  }
-
-  /**
-   * Takes over the container in a bundle from a shim that was killed: its end will be seen, and it can be managed as
-   * before. Processes of exec that the other shim has started are not known any more.
-   * @throws BuncError when there is no such container
-   */
-  async adopt(id: string, bundle: string): Promise<void> {
-    const record = readRecord(bundle, this.context.namespace);
-    const { readSummary, statePath } = await import("../../container/store.ts");
-    const { openProcess, statusOf } = await import("../../container/status.ts");
-    const live = await import("../../cgroup/live.ts");
-    const summary = readSummary(record.root, id);
-    const { stdin, stdout, stderr, terminal } = record;
-    const names = { stdin, stdout, stderr, terminal };
-    const init = new ShimProcess("", names, (process, how) => this.processEnded(id, process, how));
-    const task = new Task(id, bundle, `${bundle}/rootfs`, record, init);
-    const pidfd = openProcess(summary);
-    init.pid = summary.pid;
-    if (pidfd < 0) {
-      task.state = "running";
-      init.finish({ status: KILLED, at: now() });
-    } else {
-      const status = statusOf(summary, statePath(record.root, id), live);
-      task.state = status === "created" ? "created" : "running";
-      task.paused = status === "paused";
-      const { loop, namespace } = this.context;
-      init.streams = Streams.reopen(names, { loop, namespace, id, uid: 0, gid: 0 });
-      init.adopt(loop, summary.pid, pidfd);
-    }
-    this.tasks.set(id, task);
-    if (task.state === "running" && init.running) void this.watchOom(task);
-    this.context.log.warn(`took over container ${id}, process ${summary.pid}`);
-  }
-
-  private async resumeStreams(id: string, { names, streams }: ProcessState): Promise<Streams | undefined> {
-    const { loop, namespace } = this.context;
-    return streams && Streams.resume(names, { loop, namespace, id, uid: 0, gid: 0 }, streams);
+  /** Adds a task that another shim has made (take-over.ts). */
+  add(task: Task): void {
+    this.tasks.set(task.id, task);
   }
 
   get empty(): boolean {
@@ -163,8 +105,7 @@ export class Tasks {
     }
     this.creating.add(id);
     try {
-      const ended = (process: ShimProcess, how: Ended) => this.processEnded(id, process, how);
-      const task = await createTask(this.context, request, ended);
+      const task = await createTask(this.context, request, this.endOf(id));
       this.tasks.set(id, task);
       this.told(task, request);
       return task.init.pid;
@@ -227,7 +168,7 @@ export class Tasks {
     void this.watchOom(task);
   }
 
-  private async watchOom(task: Task): Promise<void> {
+  async watchOom(task: Task): Promise<void> {
     const { id, record, init } = task;
     this.background++;
     try {
@@ -245,7 +186,7 @@ export class Tasks {
     }
   }
 
-  private tellOom(id: string): void {
+  tellOom(id: string): void {
     this.context.publisher.publish("TaskOOM", { container_id: id });
   }
 
@@ -256,11 +197,15 @@ export class Tasks {
     if (!spec?.value)
       throw new RpcError(Code.invalidArgument, "the request has no process: invalid argument");
     const names = { stdin, stdout, stderr, terminal };
-    const ended = (which: ShimProcess, how: Ended) => this.processEnded(id, which, how);
-    const process = new ExecProcess(exec_id, names, ended);
+    const process = new ExecProcess(exec_id, names, this.endOf(id));
     process.spec = text(spec.value);
     task.execs.set(exec_id, process);
     this.context.publisher.publish("TaskExecAdded", { container_id: id, exec_id });
+  }
+
+  /** What is told of the end of a process of the container. */
+  endOf(id: string): (process: ShimProcess, ended: Ended) => void {
+    return (process, ended) => this.processEnded(id, process, ended);
   }
 
   /** What becomes of the end of a process: init's is told after those of exec, each after its start. */

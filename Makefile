@@ -217,7 +217,7 @@ demo: deps
 	scripts/demo
 
 # Man pages and completions, from the table of commands.
-build/share: src/cli/table.ts $(wildcard src/cli/manual/*.ts) scripts/manual.ts $(GEN) $(BUN)
+build/share: src/cli/table.ts src/cli/flags.ts $(wildcard src/cli/manual/*.ts) scripts/manual.ts $(GEN) $(BUN)
 	rm -rf $@
 	$(BUN) scripts/manual.ts $@ $(VERSION) $(or $(shell git log -1 --format=%cs 2>/dev/null),$(shell date +%F))
 

@@ -8,9 +8,10 @@ import { explainProgram, renderJson, renderText } from "../launch/explain.ts";
 import { readText } from "../linux/file.ts";
 import { execOptions } from "./exec.ts";
 import { launchProgram } from "./explain-launch.ts";
+import { HELP_FLAG } from "./flags.ts";
 import { absolutePath } from "./go.ts";
 import { parseFlags } from "./parse.ts";
-import { HELP_FLAG, TABLE } from "./table.ts";
+import { TABLE } from "./table.ts";
 import type { CommandContext } from "./types.ts";
 
 /** All problems of a config.json, to be listed one by one. */

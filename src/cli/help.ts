@@ -1,9 +1,10 @@
 /** The help texts, made from the table, in the layout of runc's; and the command `help`. */
 import { BuncError } from "../errors.ts";
 import { formatColumns } from "./columns.ts";
+import { GLOBAL_FLAGS, HELP_FLAG } from "./flags.ts";
 import { baseName, quote } from "./go.ts";
 import { defaultRoot } from "./options.ts";
-import { commandNames, findCommand, GLOBAL_FLAGS, HELP_FLAG, TABLE } from "./table.ts";
+import { commandNames, findCommand, TABLE } from "./table.ts";
 import type { CommandContext, CommandSpec, FlagSpec, FlagSpecs } from "./types.ts";
 import { buncVersion } from "./version.ts";
 

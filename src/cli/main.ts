@@ -6,6 +6,7 @@
  */
 import type { ContainerLayer, Log } from "../container/types.ts";
 import { BuncError, renderError } from "../errors.ts";
+import { GLOBAL_FLAGS, HELP_FLAG } from "./flags.ts";
 import { quote } from "./go.ts";
 import type { Host } from "./host.ts";
 import { createLog, type Level } from "./log.ts";
@@ -13,7 +14,7 @@ import { globalOptions } from "./options.ts";
 import { output } from "./output.ts";
 import { parseFlags, UsageError } from "./parse.ts";
 import { system } from "./system.ts";
-import { findCommand, GLOBAL_FLAGS, HELP_FLAG } from "./table.ts";
+import { findCommand } from "./table.ts";
 import type { FlagSpecs, Output, Parsed } from "./types.ts";
 
 /** What a command line works with; tests put their own in. */

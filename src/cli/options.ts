@@ -1,8 +1,8 @@
 /** The global options: where container state lives, and what the rest is read into. */
 import { BuncError } from "../errors.ts";
+import type { GLOBAL_FLAGS } from "./flags.ts";
 import { absolutePath, baseName, quote } from "./go.ts";
 import type { Host } from "./host.ts";
-import type { GLOBAL_FLAGS } from "./table.ts";
 import type { GlobalOptions, Parsed } from "./types.ts";
 
 /** The directory for state when neither --root nor $XDG_RUNTIME_DIR says otherwise. */

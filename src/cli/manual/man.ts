@@ -1,6 +1,6 @@
 /** The man pages, in the macros of man(7): names and flags are the table's, the prose is in text.ts. */
 import { OCI_VERSION } from "../../oci/spec-default.ts";
-import { GLOBAL_FLAGS, HELP_FLAG } from "../table.ts";
+import { GLOBAL_FLAGS, HELP_FLAG } from "../flags.ts";
 import type { CommandSpec, FlagSpec, FlagSpecs } from "../types.ts";
 import {
   ENVIRONMENT,

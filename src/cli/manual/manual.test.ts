@@ -1,6 +1,7 @@
 /** Every command and flag of the table is in the man pages and in the completion of each shell. */
 import { describe, expect, test } from "bun:test";
-import { commandNames, GLOBAL_FLAGS, TABLE } from "../table.ts";
+import { GLOBAL_FLAGS } from "../flags.ts";
+import { commandNames, TABLE } from "../table.ts";
 import type { CommandSpec } from "../types.ts";
 import { bashCompletion } from "./bash.ts";
 import { fishCompletion } from "./fish.ts";

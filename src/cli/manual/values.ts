@@ -2,7 +2,8 @@
  * What the values of flags and the arguments of commands are, for shell completion: files, directories, words, ids.
  * It stands apart from the table because a command that runs has no use for it.
  */
-import { commandNames, findCommand, GLOBAL_FLAGS, HELP_FLAG, TABLE } from "../table.ts";
+import { GLOBAL_FLAGS, HELP_FLAG } from "../flags.ts";
+import { commandNames, findCommand, TABLE } from "../table.ts";
 import type { CommandSpec, FlagSpec, FlagSpecs } from "../types.ts";
 
 /** `any`: nothing can be proposed. An array: one of these words. */

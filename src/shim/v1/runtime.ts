@@ -2,10 +2,11 @@
  * The runtime as a v1 shim uses it: create, exec, restore, kill and delete. When it is this very executable it is called
  * in process; any other is executed.
  */
+
+import { GLOBAL_FLAGS } from "../../cli/flags.ts";
 import { globalOptions } from "../../cli/options.ts";
 import { parseFlags } from "../../cli/parse.ts";
 import { system } from "../../cli/system.ts";
-import { GLOBAL_FLAGS } from "../../cli/table.ts";
 import type { Log } from "../../container/types.ts";
 import { abi, sizeof_, stat_ } from "../../linux/abi.gen.ts";
 import { sys } from "../../linux/lib.ts";

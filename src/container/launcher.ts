@@ -11,7 +11,7 @@ import type { Part } from "../launch/program.ts";
 import { renews } from "../launch/renew.ts";
 import { hasNofile } from "../launch/rlimits.ts";
 import { abi } from "../linux/abi.gen.ts";
-import { readText } from "../linux/file.ts";
+import { readText, realPath } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, waitChild } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
@@ -99,6 +99,7 @@ export class Launcher {
       id: options.id,
       bundle: options.bundle,
       rootfs,
+      rootfsPlace: spec.linux?.rootfsPropagation === undefined ? undefined : realPath(rootfs),
       noPivot: options.noPivot,
       noNewKeyring: options.noNewKeyring,
       preserve: extras.preserve,

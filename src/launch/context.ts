@@ -27,6 +27,8 @@ export interface LaunchSettings {
   bundle: string;
   /** Absolute path of the rootfs. */
   rootfs: string;
+  /** The same without symbolic links, where that matters: with linux.rootfsPropagation. */
+  rootfsPlace?: string | undefined;
   noPivot: boolean;
   noNewKeyring: boolean;
   /** Descriptors 3 .. 3 + preserve - 1 stay open in the container. */

@@ -47,11 +47,17 @@ export function compileRoot(c: Context): void {
 
 /**
  * The mount that the rootfs lies on must not be shared: pivot_root refuses it, and the bind of the rootfs would appear
- * on the host. Which ancestor is its mount point only the kernel knows: the nearest one that takes the call.
+ * on the host, with all that is mounted below it. Which ancestor is its mount point only the kernel knows: the nearest one
+ * that takes the call. By default all mounts are cut off from the host's already.
  */
 function detachParent(c: Context, flag: number): void {
   const ancestors: string[] = [];
-  for (let path = c.settings.rootfs; path; path = path.slice(0, path.lastIndexOf("/"))) ancestors.push(path);
+  for (
+    let path = c.settings.rootfsPlace ?? c.settings.rootfs;
+    path;
+    path = path.slice(0, path.lastIndexOf("/"))
+  )
+    ancestors.push(path);
   ancestors.push("/");
   for (let i = 0; i < ancestors.length; i++) {
     const left = ancestors.length - 1 - i;

@@ -81,6 +81,17 @@ export function readText(path: string, max?: number): string | number {
   return typeof bytes === "number" ? bytes : text(bytes);
 }
 
+/** The path of a directory without symbolic links; undefined when it cannot be opened. */
+export function realPath(directory: string): string | undefined {
+  const flags = abi.O_PATH | abi.O_DIRECTORY | abi.O_CLOEXEC;
+  const fd = sys(abi.SYS_openat, abi.AT_FDCWD, directory, flags, 0);
+  if (fd < 0) return undefined;
+  const buffer = new Uint8Array(4096);
+  const n = sys(abi.SYS_readlinkat, abi.AT_FDCWD, `/proc/self/fd/${fd}`, buffer, buffer.length);
+  sys(abi.SYS_close, fd);
+  return n > 0 ? text(buffer.subarray(0, n)) : undefined;
+}
+
 /** Writes all bytes to a descriptor, over short writes and where it is non-blocking; 0 or -errno. */
 export function writeAll(fd: number, bytes: Uint8Array): number {
   let rest = bytes;

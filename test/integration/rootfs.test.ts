@@ -1,6 +1,6 @@
 // The root filesystem: read-only or not, nothing of the host's left, propagation, --no-pivot.
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../rig/config.ts";
 import { mountAt, parseMountInfo } from "../rig/mountinfo.ts";
@@ -196,6 +196,23 @@ describe("rootfsPropagation", () => {
     const script = '"$@"; grep -c escaped /proc/self/mountinfo';
     const result = await container.run([], { wrap: [...shared, "sh", "-c", script, "sh"] });
     expect(result.stdout).toBe("1\n0\n");
+  });
+
+  // runc refuses such a rootfs.
+  buncTest("nor does it where a symbolic link leads to the rootfs, on another mount", async () => {
+    for (const value of ["private", "rprivate", "slave", "shared", "unbindable"]) {
+      const place = rig.directory();
+      const container = rig.container((config, it) => {
+        config.linux.rootfsPropagation = value;
+        config.process.args = ["echo", "ran"];
+        mkdirSync(join(place, "deep"));
+        renameSync(it.rootfs, join(place, "deep/rootfs"));
+        symlinkSync(join(place, "deep/rootfs"), it.rootfs);
+      });
+      const script = 'mount --bind "$0" "$0" && "$@"; grep -c " $0/" /proc/self/mountinfo';
+      const result = await container.run([], { wrap: [...shared, "sh", "-c", script, place] });
+      expect([value, result.stdout, result.stderr]).toEqual([value, "ran\n0\n", ""]);
+    }
   });
 });
 

@@ -18,6 +18,16 @@ const DENIED = new Set(["EACCES", "EPERM", "EROFS"]);
 const NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
 const DELEGATE = "an ordinary user needs a delegated cgroup (systemd-run --user --scope -p Delegate=yes)";
 
+/**
+ * Chooses the driver where the caller leaves it open: Docker and CRI make linux.cgroupsPath in the form of the driver they
+ * have, but tell that driver only to shims whose options they know.
+ */
+export function settleDriver(options: LaunchOptions, spec: Spec): void {
+  if (!options.driverByPath) return;
+  const parts = spec.linux?.cgroupsPath?.split(":");
+  options.systemdCgroup = parts?.length === 3 && parts[0]!.endsWith(".slice");
+}
+
 /** One launch's view of src/cgroup. */
 export class LaunchCgroup {
   readonly layout: Layout;

@@ -21,7 +21,7 @@ import { bundleIo } from "./bundle-io.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { callersNofile, hostFacts, innerPid } from "./host-facts.ts";
 import { Init } from "./init-channel.ts";
-import { LaunchCgroup } from "./launch-cgroup.ts";
+import { LaunchCgroup, settleDriver } from "./launch-cgroup.ts";
 import { type Extras, loadExtras } from "./launch-extras.ts";
 import { type FdSources, openInheritedFds } from "./launch-fds.ts";
 import { LaunchRecord } from "./launch-record.ts";
@@ -65,6 +65,7 @@ export class Launcher {
     const log = options.log;
     for (const { path, message } of bundle.warnings) log.warn(path ? `${path}: ${message}` : message);
     checkTerminal(bundle.spec, options, mode);
+    settleDriver(options, bundle.spec);
     tracer?.step("make the state directory");
     const dir = createStateDir(options.root, options.id);
     let extras: Extras | undefined;

@@ -22,7 +22,7 @@ import { LEAST_CRIU, warnUnlessRoot } from "./checkpoint.ts";
 import { hookStateJson } from "./hook-state.ts";
 import { hookEnvironment, hookFiles, runHooks } from "./hooks.ts";
 import { callersNofile, descriptorName } from "./host-facts.ts";
-import { LaunchCgroup } from "./launch-cgroup.ts";
+import { LaunchCgroup, settleDriver } from "./launch-cgroup.ts";
 import { checkTerminal } from "./launch-terminal.ts";
 import { removeStateDir } from "./remove.ts";
 import { makeMountPoints } from "./restore-mounts.ts";
@@ -83,6 +83,7 @@ export class Restore {
       for (const { path, message } of bundle.warnings) log.warn(path ? `${path}: ${message}` : message);
       this.spec = bundle.spec;
       checkTerminal(this.spec, options, options);
+      settleDriver(options, this.spec);
       const common = commonOptions(options, this.spec.annotations, LOG);
       this.dir = createStateDir(options.root, options.id);
       try {

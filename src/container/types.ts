@@ -47,6 +47,8 @@ export interface LaunchOptions {
   /** How many descriptors after stdio and $LISTEN_FDS the program inherits; 0 or more. */
   preserveFds: number;
   systemdCgroup: boolean;
+  /** Nobody has chosen a driver: a linux.cgroupsPath of the form "a.slice:prefix:name" makes it systemd's. */
+  driverByPath?: boolean;
   /** The container stays in the cgroups of the caller; limits are ignored, with a warning. */
   noCgroup?: boolean;
   /** What becomes init's standard streams; without it they are the caller's own. */

@@ -72,14 +72,27 @@ buncDescribe("a table of options", () => {
   });
 
   const systemd = existsSync("/run/systemd/system") ? "systemd runs here" : undefined;
-  testUnless(systemd, "asks for systemd's driver, which a host without it refuses", async () => {
-    const shim = await shimOf(rig, ["true"], {}, ({ config }) => {
-      config.linux.cgroupsPath = "bunc.slice:test:one";
-    });
-    const [, message] = await refusal(create(shim, "SystemdCgroup = true\n"));
-    expect(message).toContain("systemd");
-    expect(rig.states()).toEqual([]);
-  });
+  testUnless(
+    systemd,
+    "or the form of the path asks for systemd's driver, refused where that does not run",
+    async () => {
+      const unit = `bunc.slice:test:${rig.unique()}`;
+      const shim = await shimOf(rig, ["true"], {}, ({ config }) => {
+        config.linux.cgroupsPath = unit;
+      });
+      for (const table of ["SystemdCgroup = true\n", ""]) {
+        const [, message] = await refusal(create(shim, table));
+        expect(message).toContain("systemd not running on this host");
+      }
+      expect(rig.states()).toEqual([]);
+      // Said otherwise, it is the name of a directory, as with runc.
+      const { pid } = await create(shim, "SystemdCgroup = false\n");
+      expect(readFileSync(`/proc/${pid}/cgroup`, "utf8")).toContain(`/${unit}\n`);
+      await shim.begin();
+      await shim.wait();
+      await shim.delete();
+    },
+  );
 });
 
 buncDescribe("a task", () => {

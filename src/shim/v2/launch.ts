@@ -3,9 +3,9 @@ import type { LaunchOptions } from "../../container/types.ts";
 import { renderError } from "../../errors.ts";
 import { abi, sizeof_, stat_ } from "../../linux/abi.gen.ts";
 import { sys } from "../../linux/lib.ts";
-import type { CreateTaskRequest, Options } from "../proto/task.gen.ts";
+import type { CreateTaskRequest } from "../proto/task.gen.ts";
 import { Code, RpcError } from "../ttrpc/status.ts";
-import { readShimOptions } from "./options.ts";
+import { readShimOptions, type ShimOptions } from "./options.ts";
 import { type Ended, type ExecProcess, ShimProcess } from "./process.ts";
 import { type Record, rootOf, type StreamNames, writeRecord } from "./record.ts";
 import { mountRootfs, unmountRootfs } from "./rootfs.ts";
@@ -83,7 +83,7 @@ function launchOptions(
   { log }: TaskContext,
   { id, bundle, record }: Task,
   { stdio }: Streams,
-  options: Pick<Options, "no_pivot_root" | "no_new_keyring" | "systemd_cgroup">,
+  options: Pick<ShimOptions, "no_pivot_root" | "no_new_keyring" | "systemd_cgroup">,
 ): LaunchOptions {
   return {
     root: record.root,
@@ -93,7 +93,8 @@ function launchOptions(
     noPivot: options.no_pivot_root,
     noNewKeyring: options.no_new_keyring,
     preserveFds: 0,
-    systemdCgroup: options.systemd_cgroup,
+    systemdCgroup: options.systemd_cgroup ?? false,
+    driverByPath: options.systemd_cgroup === undefined,
     stdio,
     log,
   };

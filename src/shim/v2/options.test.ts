@@ -19,10 +19,12 @@ test("of runc's type, with and without a prefix", async () => {
     const options = await readShimOptions({ type_url: `${prefix}containerd.runc.v1.Options`, value });
     expect(options).toEqual({ ...DEFAULTS, systemd_cgroup: true, root: "/r" });
   }
+  const empty = await readShimOptions({ type_url: "containerd.runc.v1.Options", value: undefined });
+  expect(empty).toEqual({ ...DEFAULTS, systemd_cgroup: false });
 });
 
 test("none, empty ones and those of other types are all defaults", async () => {
-  expect(DEFAULTS.systemd_cgroup).toBe(false);
+  expect([DEFAULTS.systemd_cgroup, DEFAULTS.no_pivot_root, DEFAULTS.root]).toEqual([undefined, false, ""]);
   const value = encode(writeOptions, { systemd_cgroup: true });
   expect(await readShimOptions({ type_url: "some.v1.Settings", value })).toEqual(DEFAULTS);
   expect(await readShimOptions({ type_url: "runtimeoptions.v1.Options", value: undefined })).toEqual(
@@ -74,6 +76,10 @@ CriuWorkPath = 'w'
       '"__proto__"',
       '"more"',
     ]);
+  });
+
+  test("may say that the driver is not systemd's", async () => {
+    expect((await readShimOptions(table("SystemdCgroup = false"))).systemd_cgroup).toBe(false);
   });
 
   test("in a file comes before one in the message", async () => {

@@ -9,6 +9,9 @@ import { decode } from "../proto/codec.ts";
 import { type Options, readOptions, readTableOptions } from "../proto/task.gen.ts";
 import { isRuncs, isTable } from "./bootstrap.ts";
 
+/** The options; `systemd_cgroup` is undefined where nobody has said it. */
+export type ShimOptions = Omit<Options, "systemd_cgroup"> & { systemd_cgroup: boolean | undefined };
+
 /** The names of the table, which containerd compares without regard to case. */
 const FIELDS: Readonly<Record<string, keyof Options>> = {
   nopivotroot: "no_pivot_root",
@@ -31,24 +34,26 @@ const KINDS: Readonly<Record<string, string>> = {
   string: "a string",
 };
 const HINT = "see the runtime's table of options in containerd's configuration";
+const NOTHING = new Uint8Array(0);
 /** Longer files are no options. */
 const FILE_MAX = 1 << 20;
 
 /**
- * The options; all defaults where there are none.
+ * Reads the options; all defaults where there are none.
  * @param warn is told of what is not known
  * @throws BuncError for a table that is no TOML or has a value of the wrong type, and for a file that cannot be read
  */
 export async function readShimOptions(
   any: Any | undefined,
   warn: (message: string) => void = () => {},
-): Promise<Options> {
-  const options = decode(readOptions, any?.value && isRuncs(any) ? any.value : new Uint8Array(0));
-  if (!any?.value || !isTable(any)) return options;
+): Promise<ShimOptions> {
+  if (any && isRuncs(any)) return decode(readOptions, any.value ?? NOTHING);
+  const defaults = decode(readOptions, NOTHING);
+  const unsaid = { ...defaults, systemd_cgroup: undefined };
+  if (!any?.value || !isTable(any)) return unsaid;
   const { config_path, config_body } = decode(readTableOptions, any.value);
-  const table = config_path ? await readFile(config_path) : text(config_body ?? new Uint8Array(0));
-  apply(options, parse(table, config_path || "config_body"), warn);
-  return options;
+  const table = config_path ? await readFile(config_path) : text(config_body ?? NOTHING);
+  return { ...unsaid, ...said(parse(table, config_path || "config_body"), defaults, warn) };
 }
 
 async function readFile(path: string): Promise<string> {
@@ -67,7 +72,9 @@ function parse(table: string, where: string): object {
   }
 }
 
-function apply(options: Options, table: object, warn: (message: string) => void): void {
+/** The fields that a table has, checked against the types of the defaults. */
+function said(table: object, defaults: Options, warn: (message: string) => void): Partial<Options> {
+  const fields: Partial<Options> = {};
   for (const [name, value] of Object.entries(table)) {
     const key = name.toLowerCase();
     const field = Object.hasOwn(FIELDS, key) ? FIELDS[key]! : undefined;
@@ -76,10 +83,11 @@ function apply(options: Options, table: object, warn: (message: string) => void)
         warn(`option ${JSON.stringify(name)} is not known and ignored (${HINT})`);
       continue;
     }
-    const kind = typeof options[field];
+    const kind = typeof defaults[field];
     if (typeof value !== kind || (kind === "number" && value >>> 0 !== value)) {
       throw new BuncError(`${name} must be ${KINDS[kind]}`, { code: "usage", hint: HINT });
     }
-    Object.assign(options, { [field]: value });
+    Object.assign(fields, { [field]: value });
   }
+  return fields;
 }

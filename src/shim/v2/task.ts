@@ -2,7 +2,7 @@
 import type { OomState, OomWatch } from "../../cgroup/oom.ts";
 import { abi } from "../../linux/abi.gen.ts";
 import type { Loop, Watch } from "../loop.ts";
-import type { Options } from "../proto/task.gen.ts";
+import type { ShimOptions } from "./options.ts";
 import type { ProcessState, ShimProcess } from "./process.ts";
 import type { Record } from "./record.ts";
 
@@ -19,7 +19,7 @@ export interface TaskState {
 }
 
 /** What a task that is created from a checkpoint is restored with at its start. */
-export interface RestoreFrom extends Options {
+export interface RestoreFrom extends ShimOptions {
   /** Directory of the images. */
   checkpoint: string;
 }

@@ -34,7 +34,28 @@ test("a good bundle", () => {
     dir: "/b",
     spec: { ...defaultSpec(), root: { path: "/b/rootfs", readonly: true } },
     warnings: [],
+    digest: expect.any(String),
   });
+});
+
+test("a config.json that is known to be valid is not validated again, another is", () => {
+  const load = (config: string, valid?: string) =>
+    loadBundle("/b", host({ "/b/config.json": config, "/b/rootfs": null }), undefined, valid);
+  const first = load(good);
+  expect(load(good, first.digest)).toEqual(first);
+  const bad = good.replace('"cwd": "/"', '"cwd": ""');
+  expect(refused(() => load(bad, first.digest)).fields.path).toBe("process.cwd");
+  expect(load(good.replace("TERM=xterm", "TERM=vt100"), first.digest).digest).not.toBe(first.digest);
+});
+
+test.each([
+  ["of an old version", good.replace(/"ociVersion": "[^"]*"/, '"ociVersion": "0.5.0"')],
+  ["with a number beyond 2^53", good.replace(/"hard": \d+/, '"hard": 18446744073709551615')],
+  ["with a warning", good.replace('"/proc"', '"proc"')],
+])("a config.json %s is always validated", (_, config) => {
+  expect(config).not.toBe(good);
+  const bundle = loadBundle("/b", host({ "/b/config.json": config, "/b/rootfs": null }));
+  expect(bundle.digest).toBeUndefined();
 });
 
 test("warnings come with it", () => {

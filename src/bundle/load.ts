@@ -29,7 +29,12 @@ export interface Bundle {
   spec: Spec & { root: Root };
   /** What is suspicious in the config.json, or will be ignored. */
   warnings: Problem[];
+  /** What tells whether a config.json is this one: it need not be validated again. Not there for unusual ones. */
+  digest?: string | undefined;
 }
+
+// Defined when the executable is built.
+declare const BUNC_COMMIT: string;
 
 /** The longest config.json that is read; a real one with a large seccomp profile has 0.1 MB. */
 export const LONGEST_CONFIG = 64 * 1024 * 1024;
@@ -40,11 +45,15 @@ const CONFIG = "config.json";
  * Loads and validates a bundle, and checks that its root filesystem is a directory.
  * @param dir the absolute path of the bundle's directory
  * @param file the absolute path of the file to read instead of its config.json
+ * @param valid the digest of a config.json that is known to be valid
  * @throws BuncError: the bundle or its config.json cannot be read (code "not-found" or "host"), or all problems the
  * config.json has, in one line (code "config")
  */
-export function loadBundle(dir: string, io: BundleIo, file?: string): Bundle {
-  const { value, problems, warnings } = parseConfig(dir, io, file);
+export function loadBundle(dir: string, io: BundleIo, file?: string, valid?: string): Bundle {
+  const text = readConfig(dir, io, file);
+  const digest = digestOf(text);
+  const { value, problems, warnings, plain } =
+    digest === valid ? parseValid(text) : parseConfig(text, file ?? absolute(dir, CONFIG));
   if (value === undefined) throw problemsError(problems);
   const root = value.root!;
   root.path = absolute(dir, root.path);
@@ -64,17 +73,28 @@ export function loadBundle(dir: string, io: BundleIo, file?: string): Bundle {
       path: "root.path",
     });
   }
-  return { dir, spec: value as Bundle["spec"], warnings };
+  return { dir, spec: value as Bundle["spec"], warnings, digest: plain ? digest : undefined };
 }
 
-function parseConfig(dir: string, io: BundleIo, file?: string): Validated<Spec> {
-  const text = readConfig(dir, io, file);
+/**
+ * Not for security: who may write the bundle has no need to deceive it. It names the build, because what one takes for
+ * valid another may not.
+ */
+function digestOf(text: string): string {
+  return `${Bun.hash(text)} ${typeof BUNC_COMMIT === "undefined" ? "" : BUNC_COMMIT}`;
+}
+
+function parseValid(text: string): Validated<Spec> {
+  return { value: JSON.parse(text), problems: [], warnings: [], plain: true };
+}
+
+function parseConfig(text: string, path: string): Validated<Spec> {
   try {
     return validateConfig(text);
   } catch (error) {
     // Only the JSON can be at fault here, and its errors do not name the file.
     if (!(error instanceof BuncError)) throw error;
-    throw new BuncError(`${file ?? absolute(dir, CONFIG)}: ${error.message}`, {
+    throw new BuncError(`${path}: ${error.message}`, {
       ...error.fields,
       phase: "bundle",
     });

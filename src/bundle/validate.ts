@@ -22,6 +22,8 @@ export interface Validated<T> {
   problems: Problem[];
   /** What is suspicious or will be ignored. */
   warnings: Problem[];
+  /** The value is what JSON.parse makes of the text, and there are no warnings. */
+  plain?: boolean;
 }
 
 /** How a kind of document is validated. */
@@ -105,8 +107,10 @@ function validate<T>(rules: Rules<T>, text: string): Validated<T> {
   // The quick way first: nearly all documents are well-formed, say a version that has no old shapes, hold no integer
   // beyond 2^53, and name their fields as the specification does.
   let value = parseJsonRounded(text);
-  let found = rules.kind !== "config" || isOldVersion(value) ? rules.normalise(value) : [];
+  let plain = rules.kind === "config" && !isOldVersion(value);
+  let found = plain ? [] : rules.normalise(value);
   if (!rules.fits(value)) {
+    plain = false;
     value = parseJson(text);
     foldCase(rules.kind, value);
     found = rules.normalise(value);
@@ -124,7 +128,9 @@ function validate<T>(rules: Rules<T>, text: string): Validated<T> {
     if (text.includes("\\u0000")) findNul(value, "", 0, out);
   }
   const { problems, warnings } = out;
-  return problems.length === 0 ? { value: value as T, problems, warnings } : { problems, warnings };
+  if (problems.length > 0) return { problems, warnings };
+  if (plain && warnings.length === 0) return { value: value as T, problems, warnings, plain };
+  return { value: value as T, problems, warnings };
 }
 
 function shapeProblems(kind: DocumentKind, value: unknown): Problem[] {

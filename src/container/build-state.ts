@@ -17,6 +17,8 @@ export interface StateInput extends ConfigInput {
   startOps?: StartOp[];
   /** The file that was read instead of the bundle's config.json. */
   configFile?: string | undefined;
+  /** Of its config.json (Bundle.digest). */
+  configDigest?: string | undefined;
   /** $NOTIFY_SOCKET, when there is one. */
   notifySocket?: string;
   /** Mount points that are made in the state directory, relative to it. */
@@ -54,6 +56,7 @@ export function buildState(spec: Spec, input: StateInput): State {
   }
   if (input.startOps?.length) own.startOps = input.startOps;
   if (input.configFile) own.configFile = input.configFile;
+  if (input.configDigest) own.configDigest = input.configDigest;
   if (input.notifySocket) own.notifySocket = input.notifySocket;
   if (input.mounts?.length) own.mounts = input.mounts;
   if (input.intelRdt?.own.length) own.rdtGroups = input.intelRdt.own;

@@ -11,7 +11,7 @@ import type { Summary } from "./state.ts";
  */
 export async function containerSpec(root: string, { id, bundle, own }: Summary): Promise<Spec> {
   try {
-    return loadBundle(bundle, bundleIo, own?.configFile).spec;
+    return loadBundle(bundle, bundleIo, own?.configFile, own?.configDigest).spec;
   } catch (error) {
     if (!(error instanceof BuncError)) throw error;
     const spec = (await import("./spec-of-state.ts")).readSpec(root, id);

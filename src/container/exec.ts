@@ -154,7 +154,8 @@ class Exec {
     let spec: Spec;
     let process: Process;
     if ("changes" in wanted) {
-      spec = loadBundle(summary.bundle, bundleIo, summary.own?.configFile).spec;
+      const { bundle, own } = summary;
+      spec = loadBundle(bundle, bundleIo, own?.configFile, own?.configDigest).spec;
       process = changeProcess(spec.process, wanted.changes, options.log);
     } else {
       // Such a process can do without the bundle, as with runc.

@@ -29,6 +29,7 @@ export class LaunchRecord {
     private readonly options: LaunchOptions,
     private readonly extras: Pick<Extras, "rdt" | "notifySocket">,
     private readonly euid: number,
+    private readonly configDigest: string | undefined,
   ) {}
 
   /**
@@ -79,6 +80,7 @@ export class LaunchRecord {
       notifySocket: extras.notifySocket,
       intelRdt: extras.rdt,
       configFile: options.config,
+      configDigest: this.configDigest,
     });
     if (pid !== undefined) {
       const ops = last ? startOpsOf(last.part, last.first) : [];

@@ -2,7 +2,7 @@
  * Launching: from a bundle on disk to an init that is about to execute the user's program (or waits for `start`). It
  * runs the parent's half of a launch in step with init's, and undoes everything when either half fails.
  */
-import { loadBundle } from "../bundle/load.ts";
+import { type Bundle, loadBundle } from "../bundle/load.ts";
 import { BuncError } from "../errors.ts";
 import { Launch } from "../launch/compile.ts";
 import { type HostFacts, type LaunchSettings, type SentPart, Stage } from "../launch/context.ts";
@@ -72,7 +72,7 @@ export class Launcher {
     try {
       tracer?.step("prepare what the bundle and the caller ask for");
       extras = await loadExtras(bundle.spec, options, dir.path);
-      return new Launcher(options, mode, bundle.spec, bundle.spec.root.path, dir, extras);
+      return new Launcher(options, mode, bundle, dir, extras);
     } catch (error) {
       extras?.hookOutput?.close();
       removeStateDir(dir);
@@ -84,16 +84,17 @@ export class Launcher {
   private constructor(
     readonly options: LaunchOptions,
     readonly mode: LaunchMode,
-    spec: Spec,
-    rootfs: string,
+    bundle: Bundle,
     dir: StateDir,
     readonly extras: Extras,
   ) {
+    const { spec } = bundle;
+    const rootfs = spec.root.path;
     this.spec = spec;
     this.rootfs = rootfs;
     this.dir = dir;
     this.euid = sys(abi.SYS_geteuid);
-    this.record = new LaunchRecord(dir, spec, options, extras, this.euid);
+    this.record = new LaunchRecord(dir, spec, options, extras, this.euid, bundle.digest);
     this.cgroup = new LaunchCgroup(spec, options, this.euid, extras);
     this.removal = new LaunchRemoval(this, this.cgroup);
     this.settings = {

@@ -51,6 +51,8 @@ export interface OwnState {
   hooks?: { poststart?: LibcontainerHook[]; poststop?: LibcontainerHook[] };
   /** The file that was read instead of the bundle's config.json. */
   configFile?: string;
+  /** Of the config.json that was valid at create (Bundle.digest). */
+  configDigest?: string;
   startOps?: StartOp[];
   /** $NOTIFY_SOCKET of `create`: the socket on the host that gets what the container says. */
   notifySocket?: string;

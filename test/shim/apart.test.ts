@@ -148,13 +148,16 @@ buncDescribe("a long config.json", () => {
     }
     expect(said[0]).toContain("\n");
     expect(said[1]).toBe(said[0]!);
-    const shim = await shimOf(rig, ["sh", "-c", "tty; sleep 100"], {}, (made) => {
+    // Which sleeps between the calls.
+    const drowsy = { BUNC_SHIM_IDLE: "50" };
+    const shim = await shimOf(rig, ["sh", "-c", "tty; sleep 100"], drowsy, (made) => {
       made.config.process.terminal = true;
       lengthen(made);
     });
     const [out, more] = [shim.fifo("tty"), shim.fifo("more")];
     await shim.create({ stdout: out.path, terminal: true });
     await shim.begin();
+    await Bun.sleep(300);
     await shim.exec("e", ["sh", "-c", "tty"], { stdout: more.path, terminal: true });
     await shim.begin("e");
     expect((await shim.wait("e")).exit_status).toBe(0);

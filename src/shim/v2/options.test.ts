@@ -19,8 +19,10 @@ test("of runc's type, with and without a prefix", async () => {
     const options = await readShimOptions({ type_url: `${prefix}containerd.runc.v1.Options`, value });
     expect(options).toEqual({ ...DEFAULTS, systemd_cgroup: true, root: "/r" });
   }
-  const empty = await readShimOptions({ type_url: "containerd.runc.v1.Options", value: undefined });
-  expect(empty).toEqual({ ...DEFAULTS, systemd_cgroup: false });
+  const type_url = "containerd.runc.v1.Options";
+  expect(await readShimOptions({ type_url, value: undefined })).toEqual(DEFAULTS);
+  const owner = encode(writeOptions, { io_uid: 7, systemd_cgroup: false });
+  expect(await readShimOptions({ type_url, value: owner })).toEqual({ ...DEFAULTS, io_uid: 7 });
 });
 
 test("none, empty ones and those of other types are all defaults", async () => {

@@ -9,7 +9,10 @@ import { decode } from "../proto/codec.ts";
 import { type Options, readOptions, readTableOptions } from "../proto/task.gen.ts";
 import { isRuncs, isTable } from "./bootstrap.ts";
 
-/** The options; `systemd_cgroup` is undefined where nobody has said it. */
+/**
+ * The options; `systemd_cgroup` is undefined where nobody has said it. In a message of runc's type false is nothing said:
+ * containerd makes one by itself to tell the owner of the streams of a pod with a user namespace.
+ */
 export type ShimOptions = Omit<Options, "systemd_cgroup"> & { systemd_cgroup: boolean | undefined };
 
 /** The names of the table, which containerd compares without regard to case. */
@@ -47,7 +50,10 @@ export async function readShimOptions(
   any: Any | undefined,
   warn: (message: string) => void = () => {},
 ): Promise<ShimOptions> {
-  if (any && isRuncs(any)) return decode(readOptions, any.value ?? NOTHING);
+  if (any && isRuncs(any)) {
+    const options = decode(readOptions, any.value ?? NOTHING);
+    return { ...options, systemd_cgroup: options.systemd_cgroup || undefined };
+  }
   const defaults = decode(readOptions, NOTHING);
   const unsaid = { ...defaults, systemd_cgroup: undefined };
   if (!any?.value || !isTable(any)) return unsaid;

@@ -25,6 +25,12 @@ describe("entries", () => {
       '{"level":"error","msg":"exec: \\"x\\" \\u003cy\\u003e\\n","time":"2023-11-14T22:13:20Z"}\n',
     );
   });
+  test("what a hook has said does not command the terminal", () => {
+    const line = formatEntry("terminal", "error", "a\x1b]0;title\x07\tb\nc\r\x9bd \u00e9", at(0));
+    expect(line).toEndWith("a\\x1b]0;title\\a\tb\nc\\r\\u009bd \u00e9\n");
+    expect(line.split("\x1b").length).toBe(3);
+  });
+
   test("terminal", () => {
     const line = formatEntry("terminal", "error", "container does not exist", at(0));
     expect(line).toMatch(/^\x1b\[31mERRO\x1b\[0m\[\d{4}\] container does not exist\n$/);

@@ -16,7 +16,7 @@ export function formatEntry(form: Form, level: Level, message: string, time: Dat
   if (form === "terminal") {
     const color = level === "error" ? 31 : level === "warning" ? 33 : 37;
     const elapsed = String(Math.floor(performance.now() / 1000)).padStart(4, "0");
-    return `\x1b[${color}m${level.slice(0, 4).toUpperCase()}\x1b[0m[${elapsed}] ${message}\n`;
+    return `\x1b[${color}m${level.slice(0, 4).toUpperCase()}\x1b[0m[${elapsed}] ${printable(message)}\n`;
   }
   return `time="${rfc3339(time)}" level=${level} msg=${textValue(message)}\n`;
 }
@@ -54,6 +54,17 @@ export function rfc3339(time: Date): string {
   if (offset === 0) return `${local}Z`;
   const minutes = Math.abs(offset);
   return `${local}${offset < 0 ? "-" : "+"}${two(Math.floor(minutes / 60))}:${two(minutes % 60)}`;
+}
+
+/** A message may quote what a hook in the container has said, which is not to command the terminal. */
+function printable(text: string): string {
+  let shown = "";
+  for (const char of text) {
+    const code = char.codePointAt(0)!;
+    const commands = (code < 0x20 && char !== "\n" && char !== "\t") || (code >= 0x7f && code < 0xa0);
+    shown += commands ? quote(char).slice(1, -1) : char;
+  }
+  return shown;
 }
 
 /** logrus leaves a value bare only when no reader could be misled by it. */

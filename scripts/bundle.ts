@@ -71,39 +71,56 @@ class Loads {
   }
 }
 
-/** The source files that belong together, by the name of their group. */
-function groupsOf(loads: Loads): Map<string, string[]> {
-  const always = loads.files(ENTRY);
-  const users = new Map<string, string[]>();
+/** Source files that belong together, because the same common commands load them. */
+interface Group {
+  commands: readonly string[];
+  files: string[];
+}
+
+function groupsOf(loads: Loads): Group[] {
+  const all = Object.keys(COMMON);
+  const always = loads.files(ENTRY).filter((file) => file !== ENTRY);
+  const users = new Map<string, string[]>(always.map((file) => [file, all]));
   for (const [command, entries] of Object.entries(COMMON)) {
     for (const file of new Set(entries.flatMap((entry) => loads.files(entry)))) {
       if (!always.includes(file)) users.set(file, [...(users.get(file) ?? []), command]);
     }
   }
-  const groups = new Map([["always", always.filter((file) => file !== ENTRY)]]);
+  const groups = new Map<string, Group>();
   for (const [file, commands] of users) {
-    const name = commands.join("-");
-    groups.set(name, [...(groups.get(name) ?? []), file]);
+    const group = groups.get(String(commands)) ?? { commands, files: [] };
+    group.files.push(file);
+    groups.set(String(commands), group);
   }
-  return groups;
+  return [...groups.values()];
+}
+
+/**
+ * The groups that are to be loaded whole where the given files are: theirs, and what every command that loads one of
+ * those loads anyhow. All that theirs need is among it.
+ */
+function wholeGroups(groups: readonly Group[], files: readonly string[]): Group[] {
+  const touched = groups.filter((group) => group.files.some((file) => files.includes(file)));
+  return groups.filter((group) =>
+    touched.some(({ commands }) => commands.every((command) => group.commands.includes(command))),
+  );
 }
 
 /** Puts a module in the place of each that is imported lazily: it imports whole groups first. */
 function keepTogether(loads: Loads): BunPlugin {
-  const groups = [...groupsOf(loads).values()];
+  const groups = groupsOf(loads);
   return {
     name: "keep together",
     setup(build) {
       // Not by the file itself: it may belong to a group, too, and would be evaluated after what needs it.
       build.onResolve({ filter: /^\./ }, ({ path, importer, kind }) => {
-        if (kind !== "dynamic-import") return undefined;
+        if (kind !== "dynamic-import" && kind !== "require-call") return undefined;
         // The colon: Bun takes two modules with one path for the same, whatever their namespaces.
         return { path: `${resolve(dirname(importer), path)}:`, namespace: "lazy" };
       });
       build.onLoad({ filter: /./, namespace: "lazy" }, async ({ path: key }) => {
         const name = relative(ROOT, key.slice(0, -1));
-        const loaded = loads.files(name);
-        const files = groups.filter((group) => group.some((file) => loaded.includes(file))).flat();
+        const files = wholeGroups(groups, loads.files(name)).flatMap((group) => group.files);
         const lines = files.map((file) => `import ${JSON.stringify(resolve(ROOT, file))};`);
         lines.push(
           `export { ${loads.exports(name).join(", ")} } from ${JSON.stringify(resolve(ROOT, name))};`,

@@ -118,9 +118,10 @@ enum bunc_op_code {
 	BUNC_OP_MOUNT_ATTR,
 	/* (dir fd, name, struct bunc_device): a device node, or a bind of the host's. */
 	BUNC_OP_DEVICE,
-	/* (root fd, path, fd of an empty tmpfs): cover a path; what is not there is passed over. */
+	/* (root fd, path, fd of an empty tmpfs, magic): cover a path; what is not there is passed over.
+	   Unless it is 0, the magic is that of the file system whose root the path begins with. */
 	BUNC_OP_MASK,
-	/* (root fd, path): bind a path over itself, read-only; what is not there is passed over. */
+	/* (root fd, path, magic): bind a path over itself, read-only; what is not there is passed over. */
 	BUNC_OP_READONLY,
 	/* (root fd): standard streams that are the host's null device become the container's. */
 	BUNC_OP_NULL_STREAMS,

@@ -217,9 +217,9 @@ long bunc_composite(const struct bunc_op *op, struct bunc_state *state, uint32_t
 	case BUNC_OP_DEVICE:
 		return bunc_device(state, (int)a[0], (const char *)a[1], (const struct bunc_device *)a[2]);
 	case BUNC_OP_MASK:
-		return bunc_mask(state, (int)a[0], (const char *)a[1], (int)a[2]);
+		return bunc_mask(state, (int)a[0], (const char *)a[1], (int)a[2], a[3]);
 	case BUNC_OP_READONLY:
-		return bunc_readonly(state, (int)a[0], (const char *)a[1]);
+		return bunc_readonly(state, (int)a[0], (const char *)a[1], a[2]);
 	case BUNC_OP_NULL_STREAMS:
 		return bunc_null_streams((int)a[0]);
 	case BUNC_OP_OWN_STREAMS:

@@ -69,14 +69,42 @@ static long move_clone(int from, int target)
 }
 
 /*
+ * Opens what is to be covered. Where the path's first component is to be the root of a file system (its
+ * magic), it must be just that: a rootfs in which somebody swaps directories meanwhile could have another one
+ * there, in which the rest of the path is not found, and nothing would be covered.
+ */
+static long open_covered(int root, const char *path, uint64_t magic)
+{
+	struct statfs_head fs;
+	char first[64];
+	size_t end = 1;
+	if (!magic)
+		return open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
+	while (path[end] && path[end] != '/')
+		end++;
+	if (end >= sizeof(first))
+		return -ENAMETOOLONG;
+	memcpy(first, path, end);
+	first[end] = 0;
+	long dir = open_below(root, first, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+	if (dir < 0)
+		return -EPERM;
+	long r = -EPERM;
+	if (sys2(__NR_fstatfs, dir, &fs) == 0 && (uint64_t)fs.type == magic)
+		r = open_below((int)dir, path[end] ? path + end : ".", O_PATH, RESOLVE_NO_MAGICLINKS);
+	close_fd(dir);
+	return r;
+}
+
+/*
  * Covers a directory by a clone of the empty tmpfs, anything else by the null device. Before Linux 6.15 a
  * detached mount cannot be cloned: then the first directory gets the tmpfs itself, and the next ones clones
  * of that.
  */
-long bunc_mask(struct bunc_state *state, int root, const char *path, int empty)
+long bunc_mask(struct bunc_state *state, int root, const char *path, int empty, uint64_t magic)
 {
 	struct stat st;
-	long target = open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
+	long target = open_covered(root, path, magic);
 	if (target == -ENOENT || target == -ENOTDIR)
 		return 0;
 	if (target < 0)
@@ -102,9 +130,9 @@ long bunc_mask(struct bunc_state *state, int root, const char *path, int empty)
 }
 
 /* Binds a path over itself, read-only. */
-long bunc_readonly(struct bunc_state *state, int root, const char *path)
+long bunc_readonly(struct bunc_state *state, int root, const char *path, uint64_t magic)
 {
-	long target = open_below(root, path, O_PATH, RESOLVE_NO_MAGICLINKS);
+	long target = open_covered(root, path, magic);
 	if (target == -ENOENT || target == -ENOTDIR)
 		return 0;
 	if (target < 0)

@@ -9,11 +9,6 @@
 #include <linux/magic.h>
 #include "mount.h"
 
-struct statfs_head {
-	int64_t type;
-	int64_t rest[16];
-};
-
 /* mount_setattr came with Linux 5.12; before, a remount of "." changes one mount, and nothing can be
  * recursive. */
 long bunc_change_mount(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
@@ -79,8 +74,15 @@ static long open_target(struct bunc_state *state, int root, const char *path, co
 		if (target >= 0 && sys4(__NR_newfstatat, target, "", &st, AT_EMPTY_PATH) == 0)
 			*mode = st.st_mode & 07777;
 	}
-	if (target < 0)
+	if (target < 0) {
 		target = step(state, __NR_mkdirat, 0, bunc_mkpath(root, path, kind, 0755));
+		/* A link may have come to where nothing was. */
+		if (target >= 0 && m->flags & BUNC_MOUNT_NO_LINKS) {
+			close_fd(target);
+			target = open_below(root, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+			step(state, __NR_openat2, 0, target);
+		}
+	}
 	if (target < 0)
 		return target;
 	if (m->flags & BUNC_MOUNT_GUARD_PROC && is_proc((int)target)) {

@@ -11,6 +11,12 @@
 
 #define MOVE_EMPTY (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
+/* struct statfs, as far as it is looked at. */
+struct statfs_head {
+	int64_t type;
+	int64_t rest[16];
+};
+
 /* Remembers which call of the row is under way, for the message of a failure. */
 static inline long step(struct bunc_state *state, long call, uint32_t item, long result)
 {

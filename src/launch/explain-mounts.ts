@@ -168,7 +168,7 @@ export const MOUNT_COMPOSITES: readonly (readonly [code: number, how: Composite]
   [
     abi.BUNC_OP_MASK,
     {
-      args: [ROOT, PATH, ["empty", fd]],
+      args: [ROOT, PATH, ["empty", fd], ["magic"]],
       words: (op, names) => {
         const empty = op.args[2] === undefined ? "?" : fd(op.args[2], op, names);
         return `cover ${below(op, names)}, if it is there: a directory by ${empty}, a file by /dev/null`;
@@ -178,7 +178,7 @@ export const MOUNT_COMPOSITES: readonly (readonly [code: number, how: Composite]
   [
     abi.BUNC_OP_READONLY,
     {
-      args: [ROOT, PATH],
+      args: [ROOT, PATH, ["magic"]],
       words: (op, names) => `bind ${below(op, names)} over itself read-only, if it is there`,
     },
   ],

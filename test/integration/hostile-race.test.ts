@@ -108,6 +108,29 @@ buncTest("/dev, /proc, /sys and what is below them", async () => {
   await launch(container, victim);
 });
 
+buncTest("/proc: what is to be read-only or covered in it is, wherever it is found", async () => {
+  const victim = makeVictim(rig);
+  const container = rig.container((config) => {
+    config.root.readonly = false;
+    const look = "cat /dev/null >>$p/sys/kernel/printk && echo writable; head -c 1 $p/timer_list";
+    config.process.args = [
+      "sh",
+      "-c",
+      `for i in 1 2 3; do for p in /proc /proc2; do ${look}; done; done 2>/dev/null`,
+    ];
+    config.linux.maskedPaths = ["/proc/timer_list"];
+    config.linux.readonlyPaths = ["/proc/sys"];
+  });
+  putLink(container, "proc2", "/etc");
+  await swap(container, ["rootfs/proc", "rootfs/proc2"]);
+  for (let round = 0; round < ROUNDS * 2; round++) {
+    const result = await survive(container);
+    expect([0, 1]).toContain(result.code);
+    expect(result.stdout).toBe("");
+  }
+  victim.expectUntouched();
+});
+
 buncTest("the parts of a terminal", async () => {
   const victim = makeVictim(rig);
   const container = rig.container((config) => {

@@ -250,6 +250,23 @@ buncDescribe("memory that runs out", () => {
       await shim.delete();
     }
   });
+
+  test("again and again, while containerd is away, pushes nothing else out", async () => {
+    const dd = "(dd if=/dev/zero bs=64M count=1 of=/dev/null) 2>/dev/null";
+    const script = `for i in 1 2 3 4 5 6; do ${dd}; done; exit 3`;
+    const shim = await shimOf(rig, ["sh", "-c", script], { BUNC_SHIM_IDLE: "0" }, ({ config }) => {
+      config.linux.resources = { ...config.linux.resources, memory: { limit: 12 << 20, swap: 12 << 20 } };
+    });
+    await shim.create();
+    await shim.events.until("/tasks/create");
+    shim.events.close();
+    await shim.begin();
+    expect((await shim.wait()).exit_status).toBe(3);
+    shim.events.open();
+    await shim.events.until("/tasks/exit");
+    expect(shim.events.topics()).toEqual(["create", "start", "oom", "exit"]);
+    await shim.delete();
+  });
 });
 
 buncDescribe("a process of exec", () => {

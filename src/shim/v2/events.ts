@@ -95,6 +95,8 @@ export class Publisher {
     const [topic, write] = TOPICS[name];
     const bytes = encode(write as (message: unknown, pbf: PbfWriter) => void, event);
     const type = `containerd.events.${name}`;
+    // A container can have it happen as often as it likes, and would push out what else is to be told.
+    if (name === "TaskOOM" && this.isQueued(type, bytes)) return;
     const envelope = {
       timestamp: now(),
       namespace: this.target.namespace,
@@ -106,6 +108,15 @@ export class Publisher {
       this.giveUp(this.queue.splice(this.sending ? 1 : 0, 1)[0]!, "the queue is full");
     this.queue.push({ topic, type, event: bytes, request });
     if (!this.sending) void this.send();
+  }
+
+  /** Whether the same event waits already, and is not being sent now. */
+  private isQueued(type: string, event: Uint8Array): boolean {
+    for (let i = this.sending ? 1 : 0; i < this.queue.length; i++) {
+      const queued = this.queue[i]!;
+      if (queued.type === type && isEqual(queued.event, event)) return true;
+    }
+    return false;
   }
 
   /** Resolves when all events are forwarded, or given up; at the latest when the time is over. */
@@ -167,4 +178,10 @@ export class Publisher {
   private giveUp({ topic }: Queued, why: string): void {
     this.warn(`event ${topic} is lost: ${why}`);
   }
+}
+
+function isEqual(one: Uint8Array, other: Uint8Array): boolean {
+  if (one.length !== other.length) return false;
+  for (let i = 0; i < one.length; i++) if (one[i] !== other[i]) return false;
+  return true;
 }

@@ -26,7 +26,7 @@ import {
   readProcess,
 } from "./exec-process.ts";
 import { hookStateJson } from "./hook-state.ts";
-import { callersNofile, hostFacts } from "./host-facts.ts";
+import { callersNofile, deniesGroups, hostFacts } from "./host-facts.ts";
 import { Init, type Stdio } from "./init-channel.ts";
 import { namespacesOf } from "./joined.ts";
 import { openInheritedFds } from "./launch-fds.ts";
@@ -218,7 +218,7 @@ class Exec {
       waitForStart: false,
       pidfdSocket: options.pidfdSocket !== undefined,
       seccomp,
-      setgroups: euid === 0 || !joined.includes("user"),
+      setgroups: (euid === 0 || !joined.includes("user")) && !(summary.rootlessCgroups && deniesGroups()),
       rootless: euid !== 0,
       nofile: hasNofile(process.rlimits) ? undefined : callersNofile(),
       innerPid: 0,

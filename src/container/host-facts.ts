@@ -71,6 +71,12 @@ function rlimit(pid: number, resource: number): { soft: bigint; hard: bigint } |
   return { soft: limit[0]!, hard: limit[1]! };
 }
 
+/** Whether nobody can set supplementary groups in this process's user namespace, nor in any below it (user_namespaces(7)). */
+export function deniesGroups(): boolean {
+  const text = readText("/proc/self/setgroups", 16);
+  return typeof text === "string" && text.startsWith("deny");
+}
+
 /** What a standard descriptor is: "pipe:[12]", "/dev/null". */
 export function descriptorName(fd: number): string {
   const buffer = new Uint8Array(4096);

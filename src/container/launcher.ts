@@ -19,7 +19,7 @@ import { servesOthers } from "../linux/wait.ts";
 import type { Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { hookStateJson } from "./hook-state.ts";
-import { callersNofile, hostFacts, innerPid } from "./host-facts.ts";
+import { callersNofile, deniesGroups, hostFacts, innerPid } from "./host-facts.ts";
 import { Init } from "./init-channel.ts";
 import { LaunchCgroup, settleDriver } from "./launch-cgroup.ts";
 import { type Extras, loadExtras } from "./launch-extras.ts";
@@ -109,7 +109,7 @@ export class Launcher {
       stateDir: dir.path,
       pidfdSocket: options.pidfdSocket !== undefined,
       seccomp: extras.seccomp,
-      setgroups: this.euid === 0,
+      setgroups: this.euid === 0 && !(this.cgroup.rootless && deniesGroups()),
       rootless: this.euid !== 0,
       nofile: hasNofile(spec.process?.rlimits) ? undefined : callersNofile(),
       innerPid: 1,

@@ -6,7 +6,7 @@ import type { IdMapping } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
 import type { Result } from "../rig/rig.ts";
 import { useRig } from "../rig/rig.ts";
-import { buncDescribe, testUnless } from "../rig/runtime.ts";
+import { buncDescribe, runtime, testUnless } from "../rig/runtime.ts";
 import { GID, ordinaryUser, own, UID } from "./ordinary-user.ts";
 
 const rig = useRig();
@@ -32,6 +32,20 @@ buncDescribe("an ordinary user", () => {
     letIn(container);
     const result = (await runAsJoe(container, "", "", "/nowhere")).ok();
     expect(rows(result.stdout)).toEqual(["0", `0 ${UID} 1`, `0 ${GID} 1`, "deny"]);
+  });
+
+  test("that is root of a user namespace without setgroups can run and exec there", async () => {
+    const container = rootless([own(0)], [own(0)], "id -u; exec sleep 60");
+    letIn(container);
+    const { wrap, root } = asJoe("", "");
+    // All in one, as the namespace goes with its processes.
+    const { env } = rig;
+    const script = `"$0" --root ${root} run --detach --bundle ${container.bundle} ${container.id} </dev/null &&
+      "$0" --root ${root} exec ${container.id} cat /proc/self/setgroups && "$0" --root ${root} delete --force ${container.id}`;
+    container.write();
+    const command = [...wrap, "unshare", "-r", "sh", "-c", script, runtime];
+    const { stdout, stderr, exitCode } = Bun.spawnSync(command, { env, stdin: "ignore" });
+    expect([stdout.toString(), stderr.toString(), exitCode]).toEqual(["0\ndeny\n", "", 0]);
   });
 
   test("can bind what it may read", async () => {

@@ -6,11 +6,11 @@ import type { Op, Part } from "../launch/program.ts";
 import { abi, bunc_event_, bunc_spawn_, sizeof_ } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
 import { faultOf } from "../linux/faults.ts";
-import { pathError, readText, writeAll } from "../linux/file.ts";
+import { pathError, readText, writeAll, writeExisting } from "../linux/file.ts";
 import { sys } from "../linux/lib.ts";
 import { closeFd, isChild, killChild, launches, ownChildren, waitChild } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
-import { waitReady } from "../linux/wait.ts";
+import { servesOthers, waitReady } from "../linux/wait.ts";
 
 const SPAWN = bunc_spawn_;
 const EVENT = bunc_event_;
@@ -43,6 +43,20 @@ export interface InitEvent {
   kind: number;
   event: number;
   value: number;
+}
+
+const OOM_SCORE = "/proc/self/oom_score_adj";
+
+/**
+ * Keeps a process that serves others alive while it starts something in a cgroup that may run out of memory meanwhile.
+ * Until that executes bunc-init it shares this process's memory (CLONE_VM), and with memory.oom.group, which the kubelet
+ * sets, the kernel kills all in the cgroup and whoever shares their memory: a shim, and with it all its containers. It
+ * spares what has the score -1000 (cgroup-v2.rst), which takes CAP_SYS_RESOURCE.
+ * @returns the score to go back to; undefined: it could not be changed
+ */
+function shield(): string | undefined {
+  const score = readText(OOM_SCORE, 16);
+  return typeof score === "string" && writeExisting(OOM_SCORE, "-1000") === 0 ? score : undefined;
 }
 
 /** bunc-init as a child of this process. */
@@ -89,13 +103,17 @@ export class Init {
     for (let i = 0; i < fds.length; i++) request.setInt32(SPAWN.fds + i * 4, fds[i]!, true);
     request.setInt32(SPAWN.preserve, options.preserve, true);
     for (let i = 0; i < 3; i++) request.setInt32(SPAWN.stdio + i * 4, options.stdio?.[i] ?? -1, true);
+    const score = options.cgroup !== undefined && servesOthers() ? shield() : undefined;
     const spawned = sys(abi.BUNC_CALL_SPAWN, new Uint8Array(request.buffer));
+    if (score !== undefined) writeExisting(OOM_SCORE, score);
     closeFd(pair[1]);
     if (spawned < 0) {
       closeFd(init.sock);
       throw spawnError("clone3", spawned, options.flags);
     }
     init.pid = request.getInt32(SPAWN.pid, true);
+    // It has inherited the score. Its program, which may set another, is yet to be sent.
+    if (score !== undefined) writeExisting(`/proc/${init.pid}/oom_score_adj`, score);
     init.pidfd = request.getInt32(SPAWN.pidfd, true);
     init.trace?.born(init.pid, options.firstFd + options.fds.length + 1, options.renews === true);
     ownChildren.add(init.pid);

@@ -33,14 +33,19 @@ interface Condition {
   minKernel?: string;
 }
 
-/** Why the profile cannot be had, or undefined when it is there or could be fetched. */
+let missing: string | undefined | null = null;
+
+/** Why the profile cannot be had, in one line, or undefined when it is there or could be fetched. Asked once. */
 export function profileMissing(): string | undefined {
-  try {
-    mobyProfile();
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
+  if (missing === null) {
+    try {
+      mobyProfile();
+      missing = undefined;
+    } catch (error) {
+      missing = (error as Error).message.split("\n").at(-1);
+    }
   }
+  return missing;
 }
 
 function mobyProfile(): Profile {
@@ -59,7 +64,9 @@ function fetchProfile(): void {
   const dir = `${cached}.${process.pid}`;
   mkdirSync(dir, { recursive: true });
   try {
-    const download = Bun.spawnSync(["apt-get", "download", "-q", debianPackage], {
+    // Where there is no network, that shows soon enough.
+    const options = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10"];
+    const download = Bun.spawnSync(["apt-get", "download", "-q", ...options, debianPackage], {
       cwd: dir,
       stderr: "pipe",
     });

@@ -126,7 +126,8 @@ bunc: $(GEN) $(TS_SOURCES) scripts/bundle.ts $(BUN)
 # For arm64 all is made in a copy of the sources, by the same rules. Its name begins with a dot: Bun looks for no tests
 # there when it runs this directory's.
 ARM64 := build/.arm64
-ARM64_SOURCES := Makefile package.json package-lock.json tsconfig.json bunfig.toml c scripts src
+# What the unit tests use of the rig, too.
+ARM64_SOURCES := Makefile package.json package-lock.json tsconfig.json bunfig.toml c scripts src $(addprefix test/rig/,moby-profile.ts repository.ts)
 ARM64_MAKE = $(MAKE) -C $(ARM64) NATIVE=arm64 ARCH=arm64 BUN=$(CURDIR)/$(BUN) \
 	CC=aarch64-linux-gnu-gcc OBJCOPY=aarch64-linux-gnu-objcopy SECCOMP=$(abspath $(ARM64_CACHE))/usr \
 	SECCOMP_FLAGS='-I$$(SECCOMP)/include -L$$(SECCOMP)/lib/aarch64-linux-gnu' \

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/memfd.h>
+#include <linux/mount.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
@@ -72,13 +73,28 @@ struct apart {
 	uint8_t *base;
 	size_t size;
 	struct bunc_state *state;
+	uint64_t flags;
 	long result;
 };
+
+/* A process that ends has no memory any more, and with it nothing that hides it, while it still has its root
+ * and descriptors: nothing of the host must be left there for who owns its user namespace. */
+static void leave_host(void)
+{
+	sys1(__NR_unshare, CLONE_FILES);
+	long fs = sys2(__NR_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+	sys5(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
+	if (sys1(__NR_fchdir, sys3(__NR_fsmount, fs, FSMOUNT_CLOEXEC, 0)) == 0)
+		sys1(__NR_chroot, ".");
+	sys3(__NR_close_range, 0, ~0u, 0);
+}
 
 static void apart_child(void *arg)
 {
 	struct apart *apart = arg;
 	apart->result = run(apart->base, apart->size, apart->state);
+	if (apart->flags & CLONE_NEWUSER)
+		leave_host();
 	for (;;)
 		sys1(__NR_exit_group, 0);
 }
@@ -87,7 +103,7 @@ static void apart_child(void *arg)
  * own: what it joins or leaves, this process does not. What it opens stays. */
 static long run_apart(uint8_t *base, size_t size, struct bunc_state *state, uint64_t flags)
 {
-	struct apart apart = {.base = base, .size = size, .state = state, .result = -ECHILD};
+	struct apart apart = {.base = base, .size = size, .state = state, .flags = flags, .result = -ECHILD};
 	struct clone_args args = {0};
 	int pidfd = -1;
 	args.flags = flags | CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_PIDFD;

@@ -13,7 +13,7 @@ import { pathError, readInto } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd } from "../linux/process.ts";
 import { tracer } from "../linux/trace.ts";
-import { servesOthers } from "../linux/wait.ts";
+import { servesOthers, waitReady } from "../linux/wait.ts";
 import type { LinuxNamespaceType, LinuxSeccomp, Process, Spec } from "../oci/config.ts";
 import { bundleIo } from "./bundle-io.ts";
 import { containerSpec } from "./container-spec.ts";
@@ -310,7 +310,7 @@ class Exec {
       const event = init.next();
       if (stage === Stage.last) {
         if (event !== undefined) throw unexpected(event.event);
-        this.checkAlive(init);
+        if (unexecuted(init)) await this.checkAlive(init);
         return;
       }
       if (event === undefined) throw died();
@@ -332,11 +332,11 @@ class Exec {
     sendSeccompListener(spec.linux!.seccomp!, init, number, state);
   }
 
-  /** One that was killed before execve closes its socket too; its name tells it apart. */
-  private checkAlive({ pid }: Init): void {
-    const comm = new Uint8Array(16);
-    const n = readInto(abi.AT_FDCWD, `/proc/${pid}/comm`, comm);
-    if (n > 0 && text(comm.subarray(0, n)).trim() === "bunc:[exec]") throw died();
+  /** Until it has the program's name, or is dead: an execve closes the socket a moment before it gives the name. */
+  private async checkAlive(init: Init): Promise<void> {
+    for (let dead = false; unexecuted(init); dead = (await waitReady([init.pidfd], 1))[0] === true) {
+      if (dead) throw died();
+    }
   }
 
   private launchOptions(): LaunchOptions {
@@ -354,6 +354,13 @@ class Exec {
       log,
     };
   }
+}
+
+/** Whether it has the name of bunc-init still, as one has, too, that was killed before its execve. */
+function unexecuted({ pid }: Init): boolean {
+  const comm = new Uint8Array(16);
+  const n = readInto(abi.AT_FDCWD, `/proc/${pid}/comm`, comm);
+  return n > 0 && text(comm.subarray(0, n)).trim() === "bunc:[exec]";
 }
 
 function paused(): BuncError {

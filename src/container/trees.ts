@@ -10,7 +10,7 @@ import { parseMountOptions } from "../launch/mount-options.ts";
 import { Part, Slot } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
-import { readText } from "../linux/file.ts";
+import { pathError, readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd, kernelVersion } from "../linux/process.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
@@ -238,10 +238,27 @@ const MADE = 1;
  */
 export function userNamespaceHolder(euid: number): Init {
   const part = new Part().at("namespaces");
-  if (euid === 0) part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
+  const [fs, root] = [new Slot(0, "tmpfs"), new Slot(1, "empty root")];
+  if (euid === 0) {
+    part.op(abi.SYS_prctl, [abi.PR_SET_DUMPABLE, 0, 0, 0, 0]);
+    // When it ends it is hidden no more as soon as its memory is gone: its root and descriptors are not the host's then.
+    part.op(abi.SYS_fsopen, ["tmpfs", abi.FSOPEN_CLOEXEC], { slot: fs });
+    part.op(abi.SYS_fsconfig, [fs, abi.FSCONFIG_CMD_CREATE, 0, 0, 0]);
+    part.op(abi.SYS_fsmount, [fs, abi.FSMOUNT_CLOEXEC, 0], { slot: root });
+    part.op(abi.SYS_fchdir, [root]);
+  }
   part.op(abi.SYS_unshare, [abi.CLONE_NEWUSER], { about: "cannot make a user namespace" });
+  // Not before: who has changed its root may not make one.
+  if (euid === 0) part.op(abi.SYS_chroot, ["."]);
   part.op(abi.BUNC_OP_PART, [MADE, 0]);
-  const holder = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0 });
+  const none = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
+  if (none < 0) throw pathError("open", "/dev/null", none);
+  let holder: Init;
+  try {
+    holder = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0, stdio: [none, none, none] });
+  } finally {
+    closeFd(none);
+  }
   try {
     holder.send(part);
     if (holder.next()?.event === MADE) return holder;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -120,6 +121,11 @@ static long run_apart(uint8_t *base, size_t size, struct bunc_state *state, uint
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
 	long pid = sys_clone_run(&args, sizeof(args), apart_child, &apart);
 	sys4(__NR_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+	/* This process goes on a moment before the child has let go of the memory, and who traces the child
+	 * could keep it from being waited for. */
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+	while (pid >= 0 && sys5(__NR_ppoll, &ended, 1, 0, 0, 8) == -EINTR)
+		;
 	if (dumpable == 1)
 		sys2(__NR_prctl, PR_SET_DUMPABLE, 1);
 	if (pid < 0) {
@@ -128,7 +134,7 @@ static long run_apart(uint8_t *base, size_t size, struct bunc_state *state, uint
 		return pid;
 	}
 	siginfo_t info;
-	sys5(__NR_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, 0);
+	sys5(__NR_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, 0);
 	sys1(__NR_close, pidfd);
 	return apart.result;
 }

@@ -63,6 +63,21 @@ test("v2: a change that was told of before the cgroup went is a kill, its end al
   }
 });
 
+test("v2: a kill that has been told of is not told of again when the kernel says so twice and the cgroup goes", () => {
+  events(0);
+  populated(1);
+  const watch = watchOom({ "": top });
+  try {
+    events(1);
+    expect(watch.take()).toBe(1);
+    events(1);
+    for (const file of ["memory.events", "cgroup.events"]) rmSync(join(top, file));
+    expect([watch.take(), watch.ended()]).toEqual([0, true]);
+  } finally {
+    watch.close();
+  }
+});
+
 test("v2: who goes on with a watch tells what came in between", () => {
   events(0);
   populated(1);

@@ -139,8 +139,9 @@ class FileWatch implements OomWatch {
   take(): number {
     const changed = this.memoryChanged();
     const kills = this.value("memory.events", "oom_kill");
-    // systemd removes the cgroup as soon as its last process is gone. What changed then was most likely this; as runc.
-    if (kills === undefined) return changed ? 1 : 0;
+    // systemd removes the cgroup as soon as its last process is gone. What changed then was most likely this, as for runc;
+    // but the kernel may tell of one change twice, some milliseconds apart.
+    if (kills === undefined) return changed && this.kills === 0 ? 1 : 0;
     const more = kills - this.kills;
     this.kills = kills;
     return Math.max(more, 0);

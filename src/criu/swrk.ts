@@ -161,8 +161,12 @@ export class Swrk {
 
   private async exited(): Promise<Exit | undefined> {
     const { pidfd } = this.init;
-    if (pidfd < 0 || !(await waitReady([pidfd], END_MILLISECONDS))[0]) return undefined;
-    return waitChild(pidfd);
+    if (pidfd < 0) return undefined;
+    const until = performance.now() + END_MILLISECONDS;
+    // A signal, which is for the container, may end the wait early.
+    for (let left = END_MILLISECONDS; left >= 0; left = until - performance.now())
+      if ((await waitReady([pidfd], left))[0]) return waitChild(pidfd);
+    return undefined;
   }
 
   /**

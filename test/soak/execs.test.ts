@@ -93,7 +93,8 @@ buncDescribe(`${EXECS} execs`, () => {
         console.log(`and ${Math.min(done + step, EXECS)}: ${shown(await settled())}`);
       }
       const after = await settled();
-      expect(after.fds).toEqual(before.fds);
+      // Their numbers depend on when it slept.
+      expect(after.fds.length).toBeLessThanOrEqual(before.fds.length);
       expect(after.threads).toBeLessThanOrEqual(before.threads + growth.threads);
       expect(after.maps).toBeLessThanOrEqual(before.maps + growth.maps);
       expect(after.dirty - before.dirty).toBeLessThanOrEqual(growth.dirty);

@@ -75,6 +75,12 @@ export class Init {
    */
   static spawn(options: SpawnOptions): Init {
     const init = new Init();
+    const traced = init.trace ? (options.renews ? 2 : 1) : 0;
+    if (options.fds.length + 1 + traced > abi.BUNC_MAX_FDS) {
+      throw new BuncError(`more than ${abi.BUNC_MAX_FDS - 1} namespaces and mounts need a descriptor`, {
+        code: "host",
+      });
+    }
     const pair = new Int32Array(2);
     const result = sys(
       abi.SYS_socketpair,
@@ -87,19 +93,13 @@ export class Init {
     init.sock = pair[0]!;
     const request = new DataView(new ArrayBuffer(sizeof_.bunc_spawn));
     const fds = [pair[1]!, ...options.fds];
-    if (init.trace) fds.push(init.trace.fd);
-    if (init.trace && options.renews) fds.push(init.trace.fd);
+    for (let i = 0; i < traced; i++) fds.push(init.trace!.fd);
     request.setUint32(SPAWN.flags, options.flags, true);
     request.setInt32(SPAWN.cgroup, options.cgroup ?? -1, true);
     if (options.cgroup !== undefined) request.setUint32(SPAWN.flags + 4, INTO_CGROUP_HIGH, true);
     request.setInt32(SPAWN.pidns, options.pidns ?? -1, true);
     request.setInt32(SPAWN.first_fd, options.firstFd, true);
     request.setInt32(SPAWN.nfds, fds.length, true);
-    if (fds.length > abi.BUNC_MAX_FDS) {
-      throw new BuncError(`more than ${abi.BUNC_MAX_FDS - 1} namespaces and mounts need a descriptor`, {
-        code: "host",
-      });
-    }
     for (let i = 0; i < fds.length; i++) request.setInt32(SPAWN.fds + i * 4, fds[i]!, true);
     request.setInt32(SPAWN.preserve, options.preserve, true);
     for (let i = 0; i < 3; i++) request.setInt32(SPAWN.stdio + i * 4, options.stdio?.[i] ?? -1, true);
@@ -119,6 +119,20 @@ export class Init {
     ownChildren.add(init.pid);
     launches.count++;
     return init;
+  }
+
+  /**
+   * Starts one whose standard streams are the null device.
+   * @throws BuncError as spawn
+   */
+  static spawnSilent(options: Omit<SpawnOptions, "stdio">): Init {
+    const nothing = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
+    if (nothing < 0) throw pathError("open", "/dev/null", nothing);
+    try {
+      return Init.spawn({ ...options, stdio: [nothing, nothing, nothing] });
+    } finally {
+      closeFd(nothing);
+    }
   }
 
   /**

@@ -10,7 +10,7 @@ import { parseMountOptions } from "../launch/mount-options.ts";
 import { Part, Slot } from "../launch/program.ts";
 import { abi } from "../linux/abi.gen.ts";
 import { errnoName, errnoText } from "../linux/errno.ts";
-import { pathError, readText } from "../linux/file.ts";
+import { readText } from "../linux/file.ts";
 import { sys, text } from "../linux/lib.ts";
 import { closeFd, kernelVersion } from "../linux/process.ts";
 import { HostState, runPart } from "../linux/run-part.ts";
@@ -251,14 +251,7 @@ export function userNamespaceHolder(euid: number): Init {
   // Not before: who has changed its root may not make one.
   if (euid === 0) part.op(abi.SYS_chroot, ["."]);
   part.op(abi.BUNC_OP_PART, [MADE, 0]);
-  const none = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
-  if (none < 0) throw pathError("open", "/dev/null", none);
-  let holder: Init;
-  try {
-    holder = Init.spawn({ flags: 0, firstFd: 3, fds: [], preserve: 0, stdio: [none, none, none] });
-  } finally {
-    closeFd(none);
-  }
+  const holder = Init.spawnSilent({ flags: 0, firstFd: 3, fds: [], preserve: 0 });
   try {
     holder.send(part);
     if (holder.next()?.event === MADE) return holder;

@@ -1,13 +1,21 @@
 // Root filesystems whose /dev is an attack: a link, or nodes that are not what their names say, where no mount covers
 // them. CVE numbers are those of the runtime that once fell for it.
 import { describe, expect, test } from "bun:test";
-import { lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Container } from "../rig/container.ts";
 import { useRig } from "../rig/rig.ts";
 import { output } from "../rig/rootfs.ts";
 import { buncDescribe, buncTest } from "../rig/runtime.ts";
-import { escapes, makeVictim, putLink, survive, surviveOnTerminal, withoutMounts } from "./hostile-ground.ts";
+import {
+  escapes,
+  makeVictim,
+  mapped,
+  putLink,
+  survive,
+  surviveOnTerminal,
+  withoutMounts,
+} from "./hostile-ground.ts";
 
 const rig = useRig();
 
@@ -20,21 +28,6 @@ function bare(...args: string[]): Container {
     config.linux.resources = { devices: [{ allow: true, access: "rwm" }] };
   });
   withoutMounts(container, "/dev");
-  return container;
-}
-
-/** Gives the directories of a rootfs to root of a user namespace, which the container gets. */
-function mapped(container: Container): Container {
-  const { linux } = container.config;
-  linux.namespaces.push({ type: "user" });
-  linux.uidMappings = linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
-  const own = (dir: string): void => {
-    lchownSync(dir, 100000, 100000);
-    for (const entry of readdirSync(dir, { withFileTypes: true })) {
-      if (entry.isDirectory()) own(join(dir, entry.name));
-    }
-  };
-  own(container.rootfs);
   return container;
 }
 

@@ -1,7 +1,15 @@
 // What the tests of hostile root filesystems share: something on the host that must stay as it is, and means to put
 // links in the way.
 import { expect } from "bun:test";
-import { lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import type { Container } from "../rig/container.ts";
 import { entries } from "../rig/leaks.ts";
@@ -39,6 +47,21 @@ export function makeVictim(rig: Rig): Victim {
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(dir);
   };
   return { dir, file, secret, expectUntouched };
+}
+
+/** Gives the directories of a rootfs to root of a user namespace, which the container gets. */
+export function mapped(container: Container): Container {
+  const { linux } = container.config;
+  linux.namespaces.push({ type: "user" });
+  linux.uidMappings = linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
+  const own = (dir: string): void => {
+    lchownSync(dir, 100000, 100000);
+    for (const entry of readdirSync(dir, { withFileTypes: true })) {
+      if (entry.isDirectory()) own(join(dir, entry.name));
+    }
+  };
+  own(container.rootfs);
+  return container;
 }
 
 /** Puts a symlink into a rootfs, in place of what is there. */

@@ -1,14 +1,14 @@
 // Containers that see the runtime's processes of others at work: root there, with whatever rights a user namespace gives it
 // over them, cannot look into them at any moment.
 import { describe, expect } from "bun:test";
-import { lchownSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { capabilityNames, capabilitySets } from "../rig/config.ts";
 import type { Container } from "../rig/container.ts";
 import { type Result, type Rig, useRig } from "../rig/rig.ts";
 import { output } from "../rig/rootfs.ts";
 import { buncTest, host } from "../rig/runtime.ts";
-import { makeVictim } from "./hostile-ground.ts";
+import { makeVictim, mapped } from "./hostile-ground.ts";
 
 const rig = useRig();
 const everything = capabilityNames.filter((_, number) => host.capable(number));
@@ -134,18 +134,4 @@ function peekProgram(): string {
   output(["cc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path, source]);
   peek = path;
   return peek;
-}
-
-/** Gives a container a user namespace, and the directories of its rootfs to the root of that. */
-function mapped(container: Container): void {
-  const { linux } = container.config;
-  linux.namespaces.push({ type: "user" });
-  linux.uidMappings = linux.gidMappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
-  const own = (dir: string): void => {
-    lchownSync(dir, 100000, 100000);
-    for (const entry of readdirSync(dir, { withFileTypes: true })) {
-      if (entry.isDirectory()) own(join(dir, entry.name));
-    }
-  };
-  own(container.rootfs);
 }

@@ -5,7 +5,7 @@
 import { Init } from "../../container/init-channel.ts";
 import { type DataArg, Part, Struct } from "../../launch/program.ts";
 import { abi } from "../../linux/abi.gen.ts";
-import { pathError, readText, writeExisting } from "../../linux/file.ts";
+import { readText, writeExisting } from "../../linux/file.ts";
 import { sys, text } from "../../linux/lib.ts";
 import { closeFd } from "../../linux/process.ts";
 
@@ -60,15 +60,7 @@ export async function execute(
 ): Promise<Init> {
   const environment: string[] = [];
   for (const key in env) if (env[key] !== undefined) environment.push(`${key}=${env[key]}`);
-  const nothing = sys(abi.SYS_openat, abi.AT_FDCWD, "/dev/null", abi.O_RDWR | abi.O_CLOEXEC, 0);
-  if (nothing < 0) throw pathError("open", "/dev/null", nothing);
-  const stdio = [nothing, nothing, nothing] as const;
-  let init: Init;
-  try {
-    init = Init.spawn({ flags: 0, firstFd: FIRST_FD - 1, fds, preserve: 0, stdio });
-  } finally {
-    closeFd(nothing);
-  }
+  const init = Init.spawnSilent({ flags: 0, firstFd: FIRST_FD - 1, fds, preserve: 0 });
   try {
     const part = new Part().at("start");
     part.op(abi.BUNC_OP_RESET_SIGNALS, [0]);
